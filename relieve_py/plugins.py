@@ -44,9 +44,7 @@ class _Kind:
     """What an instance must know besides."""
 
 
-STRATEGY = _Kind(
-    option="strategy", hook="relieve_strategies", methods=("push", "remove", "start", "end", "next")
-)
+STRATEGY = _Kind(option="strategy", hook="relieve_strategies", methods=("push", "remove", "start", "end", "next"))
 SERIALIZER = _Kind(
     option="serializer",
     hook="relieve_serializers",
@@ -113,7 +111,7 @@ class Registry:
         self._launching = threading.RLock()
         self._begun = self._loaded
 
-    # -- who is there ----------------------------------------------------------------------------------------
+    # -- who is there ------------------------------------------------------------------------------
 
     def register(self, plugin: Any, name: str | None = None) -> None:
         """Add a plug-in, by hand if it has no ``name``. Raises TypeError or ValueError."""
@@ -161,34 +159,24 @@ class Registry:
             found += 1
             hook = options.get("specname") or attribute
             if hook not in known and not options.get("optionalhook"):
-                raise TypeError(
-                    f"plugin {_describe(plugin)}: there is no hook {hook!r}; there are: {_listed(known)}"
-                )
+                raise TypeError(f"plugin {_describe(plugin)}: there is no hook {hook!r}; there are: {_listed(known)}")
             if options.get("wrapper") or options.get("hookwrapper"):
-                raise TypeError(
-                    f"plugin {_describe(plugin)}: {attribute} is a wrapper, and hooks are not wrapped here"
-                )
+                raise TypeError(f"plugin {_describe(plugin)}: {attribute} is a wrapper, and hooks are not wrapped here")
             if inspect.isclass(plugin) and inspect.isfunction(inspect.getattr_static(plugin, attribute)):
                 raise TypeError(f"plugin {_describe(plugin)} is a class: register an instance of it")
         if not found:
-            raise TypeError(
-                f"plugin {_describe(plugin)} has no hook marked with hookimpl; there are: {_listed(known)}"
-            )
+            raise TypeError(f"plugin {_describe(plugin)} has no hook marked with hookimpl; there are: {_listed(known)}")
 
     def load(self) -> None:
         """Load the installed plug-ins, once. One that fails is logged and left out."""
         if self._loaded:
             return
         with self._loading:
-            if (
-                self._begun
-            ):  # done by another thread meanwhile, or a plug-in asks while this thread imports it
+            if self._begun:  # done by another thread meanwhile, or a plug-in asks while this thread imports it
                 return
             self._begun = True
             try:
-                for point in sorted(
-                    metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name
-                ):
+                for point in sorted(metadata.entry_points(group=ENTRY_POINT_GROUP), key=lambda point: point.name):
                     self._load_one(point)
             finally:
                 self._loaded = True
@@ -198,11 +186,9 @@ class Registry:
             self.register(point.load(), point.name)
         except _FAULTS:
             source = f" of {point.dist.name}" if point.dist is not None else ""
-            logger.exception(
-                "plugin %s%s (%s) cannot be loaded and is left out", point.name, source, point.value
-            )
+            logger.exception("plugin %s%s (%s) cannot be loaded and is left out", point.name, source, point.value)
 
-    # -- asking them -----------------------------------------------------------------------------------------
+    # -- asking them -------------------------------------------------------------------------------
 
     def hook_functions(self, hook: str) -> list[pluggy.HookImpl]:
         """Who implements ``hook``: by hand, then installed, then built in, and the last to come first."""
@@ -258,7 +244,7 @@ class Registry:
                     logger.error("plugin %s: %s must map text to a callable, not %r", plugin, kind.hook, name)
         return factories
 
-    # -- choosing --------------------------------------------------------------------------------------------
+    # -- choosing ----------------------------------------------------------------------------------
 
     def resolve(self, kind: _Kind, option: Any) -> Any:
         """The instance that an option means: a name and a class make one, an instance is taken as it is."""
@@ -316,7 +302,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-# -- the plug-ins of this process ----------------------------------------------------------------------------
+# -- the plug-ins of this process ------------------------------------------------------------------
 
 _process = Registry()
 os.register_at_fork(after_in_child=_process.renew_locks)

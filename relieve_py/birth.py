@@ -1,0 +1,120 @@
+"""The making of one child: its channel and page, its launch, and what the launcher reports of it."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import tempfile
+from typing import Protocol
+
+from relieve_py.channel import Channel, pair
+from relieve_py.child.runtime import PAGE_BYTES
+from relieve_py.launchers.base import Launcher, LaunchSpec, Process
+
+
+class Parent(Protocol):
+    """Who is told of a birth, each time with that birth. All calls come on the I/O thread."""
+
+    def born(self, birth: Birth) -> None:
+        """The child exists."""
+        ...
+
+    def unborn(self, birth: Birth, error: OSError) -> None:
+        """The system would not make it."""
+        ...
+
+    def lost(self, birth: Birth) -> None:
+        """The launcher died over it; it may be tried again."""
+        ...
+
+    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
+        """It was reaped."""
+        ...
+
+
+class Birth:
+    """One child from launch to exit; the observer of its launcher."""
+
+    def __init__(self, parent: Parent, generation: int, name: str, env: dict[str, str]) -> None:
+        self._parent = parent
+        self.generation = generation
+        self.process: Process | None = None
+        self.hung_up = False  # the channel has ended and is not watched any more
+        fd = _page_descriptor()
+        try:
+            self.page = mmap.mmap(fd, PAGE_BYTES)
+            ours, self._theirs = pair()
+        except BaseException:
+            os.close(fd)
+            raise
+        self._page_fd = fd
+        self.channel = Channel(ours)
+        self._spec = LaunchSpec(name=name, sock=self._theirs, page=self.page, page_fd=fd, env=env)
+
+    @property
+    def begun(self) -> int:
+        """The number of the last call that the child has begun."""
+        return int.from_bytes(self.page[:8], sys.byteorder)
+
+    def launch(self, launcher: Launcher) -> None:
+        """Have the child made."""
+        launcher.launch(self._spec, self)
+
+    def launched(self, process: Process) -> None:
+        """The launcher says: it exists."""
+        self.process = process
+        self._close_childs_end()
+        self._parent.born(self)
+
+    def refused(self, error: OSError) -> None:
+        """The launcher says: the system would not."""
+        self._close_childs_end()
+        self._parent.unborn(self, error)
+
+    def lost(self) -> None:
+        """The launcher says: what makes children died."""
+        self._close_childs_end()
+        self._parent.lost(self)
+
+    def exited(self, code: int | None, signum: int | None) -> None:
+        """The launcher says: it was reaped."""
+        self._parent.died(self, code, signum)
+
+    def _close_childs_end(self) -> None:
+        self._theirs.close()
+        if self._page_fd >= 0:
+            os.close(self._page_fd)
+            self._page_fd = -1
+
+    def forget(self) -> None:
+        """In a process that was just forked, maybe to become this very child: close what belongs to the parent."""
+        self.hung_up = True
+        self.channel.close()
+        if self.process is not None:
+            self.process.close()
+
+    def close(self) -> None:
+        """Let go of everything. The channel must not be watched any more."""
+        self._close_childs_end()
+        self.hung_up = True
+        self.channel.close()
+        if self.process is not None:
+            self.process.close()
+            self.process = None
+        self.page.close()
+
+
+def _page_descriptor() -> int:
+    """A descriptor of one page of shared memory, in no file system that can be full, where there is such a thing."""
+    if hasattr(os, "memfd_create"):
+        fd = os.memfd_create("relieve_py")
+    else:
+        fd, path = tempfile.mkstemp(prefix="relieve_py")
+        os.unlink(path)
+    try:
+        os.ftruncate(fd, PAGE_BYTES)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd

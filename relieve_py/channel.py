@@ -1,0 +1,162 @@
+"""Frames over a socket, with descriptors: both ends of the channel between parent and child.
+
+The parent's end never blocks: ``post`` takes a frame at once and ``flush`` writes what is left when the socket has
+room.
+The child's end blocks. Nothing here locks: one thread may receive while another sends, and who else may call is the
+business of the owner.
+"""
+
+from __future__ import annotations
+
+import array
+import os
+import socket
+from collections import deque
+
+from relieve_py.errors import ProtocolError
+from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
+
+_ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
+_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CHUNKS_A_WRITE = 64
+"""How many chunks one sendmsg takes; the kernel's limit (IOV_MAX) is 1024, and the gain ends well below."""
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    """The parent's end, which does not block, and the child's, which does. Neither is inherited by other programs."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+    ours.setblocking(False)
+    return ours, theirs
+
+
+class Channel:
+    """One end of a channel. ``sock`` is owned: ``close`` closes it."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._decoder = Decoder()
+        self._arrived: deque[int] = deque()  # descriptors whose frame is not complete yet
+        self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
+        self.queued = 0  # bytes in _out
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 once closed."""
+        return self._sock.fileno()
+
+    # -- receiving: one thread at a time -----------------------------------------------------------
+
+    def receive(self, flags: int = 0) -> list[Frame]:
+        """Read once and return the frames that are complete; on a socket that does not block, maybe none.
+
+        ``flags`` may be MSG_DONTWAIT. Raises EOFError when the other side is gone, ProtocolError when it does not
+        speak the
+        protocol.
+        """
+        try:
+            nbytes, ancillary, flags, _ = self._sock.recvmsg_into([self._decoder.space()], _ANCILLARY, _CLOEXEC | flags)
+        except (BlockingIOError, InterruptedError):
+            return []
+        except ConnectionError as error:
+            raise EOFError("the other side is gone") from error
+        if ancillary:
+            self._take_descriptors(ancillary, flags)
+        if nbytes == 0:
+            raise EOFError("the other side is gone")
+        frames = self._decoder.filled(nbytes)
+        for frame in frames:
+            if frame.fds:
+                if len(frame.fds) > len(self._arrived):
+                    raise ProtocolError("a frame announces descriptors that did not come")
+                frame.fds = [self._arrived.popleft() for _ in frame.fds]
+        return frames
+
+    def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]], flags: int) -> None:
+        for level, kind, data in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                fds = array.array("i")
+                fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
+                if not _CLOEXEC:
+                    for fd in fds:
+                        os.set_inheritable(fd, False)
+                self._arrived.extend(fds)
+        if flags & socket.MSG_CTRUNC:
+            raise ProtocolError("descriptors were lost on the way: the limit of open files may be reached")
+
+    # -- sending: one thread at a time -------------------------------------------------------------
+
+    def post(self, frame: Frame) -> bool:
+        """Send what goes at once and keep the rest for ``flush``; True when nothing is left.
+
+        Raises EncodeError when the frame may not travel; a lost connection is found by the receiving side.
+        """
+        chunks = encode(frame)
+        first: Frame | None = frame
+        for chunk in chunks:
+            view = memoryview(chunk).cast("B")
+            self._out.append((view, first))
+            self.queued += view.nbytes
+            first = None
+        return self.flush()
+
+    def flush(self) -> bool:
+        """Write what the socket takes now; True when nothing is left."""
+        while self._out:
+            try:
+                sent = self._write()
+            except (BlockingIOError, InterruptedError):
+                return False
+            except OSError:  # the other side is gone: nobody will read this; receive() tells the owner
+                self._out.clear()
+                self.queued = 0
+                return True
+            self._drop(sent)
+        return True
+
+    def send(self, frame: Frame) -> None:
+        """Send the whole frame, on a socket that blocks. Raises OSError when the other side is gone."""
+        chunks = encode(frame)
+        if len(chunks) == 1 and not frame.fds and not self._out:
+            self._sock.sendall(chunks[0])
+            return
+        self._out.append((memoryview(chunks[0]).cast("B"), frame))
+        self._out.extend((memoryview(chunk).cast("B"), None) for chunk in chunks[1:])
+        try:
+            while self._out:
+                self._drop(self._write())
+        except OSError:
+            self._out.clear()
+            raise
+
+    def _write(self) -> int:
+        """One sendmsg; descriptors go with the first byte of their frame, so a new frame with some starts a new
+        message."""
+        first, frame = self._out[0]
+        rights = []
+        if frame is not None and frame.fds:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", frame.fds))]
+        chunks = [first]
+        for view, later in self._out:
+            if view is first:
+                continue
+            if len(chunks) == _CHUNKS_A_WRITE or (later is not None and later.fds):
+                break
+            chunks.append(view)
+        sent: int = self._sock.sendmsg(chunks, rights, getattr(socket, "MSG_NOSIGNAL", 0))
+        return sent
+
+    def _drop(self, sent: int) -> None:
+        """Forget ``sent`` bytes of what was queued."""
+        self.queued = max(0, self.queued - sent)
+        while self._out and sent >= self._out[0][0].nbytes:
+            sent -= self._out.popleft()[0].nbytes
+        if sent:
+            view, _ = self._out[0]
+            self._out[0] = (view[sent:], None)
+
+    def close(self) -> None:
+        """Close the socket and every descriptor that no frame has claimed."""
+        self._sock.close()
+        self._out.clear()
+        self.queued = 0
+        while self._arrived:
+            os.close(self._arrived.popleft())

@@ -1,0 +1,276 @@
+"""Runs the calls of a child: plain, async and generator functions, callbacks and late answers, and their
+interruption."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from relieve_py.child.telling import error_payload, missing_payload
+from relieve_py.errors import EncodeError
+from relieve_py.serializers import Descriptors, Payload, decode, encode
+from relieve_py.wire import STREAM_WINDOW, Frame, Kind
+
+if TYPE_CHECKING:
+    from relieve_py.child.runtime import Child
+
+GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
+
+
+class Interrupted(BaseException):
+    """Raised in the main thread when the parent has no more use for the call that runs."""
+
+
+class Request:
+    """The call that runs, as ``ipc.request()`` gives it."""
+
+    def __init__(self, child: Child, number: int, mode: int, id: int, method: str | None, created_at: float) -> None:
+        self.id = id
+        self.method = method
+        self.created_at = created_at
+        self._child = child
+        self._number = number
+        self._mode = mode
+        self._lock = threading.Lock()  # owner: whoever answers
+        self.answered = False
+
+    def __repr__(self) -> str:
+        return f"<Request {self.id} {self.method or 'default'}>"
+
+    def ack(self) -> None:
+        """Answer without a value."""
+        self.respond(None)
+
+    def respond(self, value: Any = None) -> None:
+        """Answer with that value. Raises RuntimeError the second time, EncodeError for what cannot be sent."""
+        if self._mode == GET:
+            payload = encode(self._child.serializer, value, result=value)
+            self._answer(Kind.RESULT, payload)
+        else:
+            self._answer(Kind.END, None)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error. Raises RuntimeError when it was answered."""
+        self._answer(Kind.ERROR, error_payload(self._child.serializer, error))
+
+    def _answer(self, kind: Kind, payload: Payload | None) -> None:
+        if not self.close():
+            raise RuntimeError(f"call {self.id} of {self.method or 'the default function'} was answered already")
+        self._child.answer(kind, self._number, payload)
+
+    def close(self) -> bool:
+        """Count it as answered; False when it was."""
+        with self._lock:
+            if self.answered:
+                return False
+            self.answered = True
+        self._child.requests.pop(self._number, None)
+        return True
+
+
+running: contextvars.ContextVar[Request] = contextvars.ContextVar("relieve_py.request")
+
+
+class Caller:
+    """Runs one call at a time in the main thread."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+        self._lock = threading.Lock()  # owner: whoever touches _current, _wanted or _async_task
+        self._current = 0  # the number of the call whose user code runs
+        self._interrupt = 0  # the number of the call to interrupt
+        self._async_task: tuple[Any, Any] | None = None
+        self._runner: Any = None
+        self._dropped: set[int] = set()
+        self._credit = threading.Condition(threading.Lock())  # owner: whoever touches _credits
+        self._credits: dict[int, int] = {}
+
+    # -- from the watching thread ------------------------------------------------------------------
+
+    def cancel(self, number: int) -> bool:
+        """Interrupt that call if it runs, or drop it when its turn comes. True when the main thread has to be woken."""
+        request = self._child.requests.get(number)
+        with self._lock:
+            if self._current != number:
+                if request is None:
+                    self._dropped.add(number)
+                elif request.close():  # its function has returned; the answer was to come later
+                    self._child.answer(Kind.END, number, None)
+                return False
+            self._interrupt = number
+            if self._async_task is not None:
+                loop, task = self._async_task
+                loop.call_soon_threadsafe(task.cancel)
+                return False
+            return True
+
+    def credit(self, number: int, items: int) -> None:
+        """That stream may send so many more items."""
+        with self._credit:
+            if number in self._credits:
+                self._credits[number] += items
+                self._credit.notify_all()
+
+    # -- in the main thread ------------------------------------------------------------------------
+
+    def interrupted(self) -> None:
+        """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""
+        if self._interrupt and self._interrupt == self._current:
+            self._interrupt = 0
+            raise Interrupted
+
+    def run(self, frame: Frame) -> None:
+        """Run a CALL frame and answer it. SystemExit passes: it ends the child, and with it the call."""
+        child, number = self._child, frame.number
+        child.page[0] = number  # begun: from here on the call dies with this child
+        answer: tuple[Kind, Payload | None] | None
+        with child.watched():
+            try:
+                try:
+                    answer = self._perform(frame) if self._begin(number) else (Kind.END, None)
+                finally:
+                    self._current = 0  # an interrupt from here on does nothing; one within this line is caught below
+            except Interrupted:
+                answer = Kind.END, None
+            except SystemExit:
+                raise
+            except BaseException as error:
+                answer = Kind.ERROR, error_payload(child.serializer, error)
+        self._interrupt = 0
+        self._credits.pop(number, None)
+        request = child.requests.get(number)
+        if answer is not None and (request is None or request.close()):
+            child.answer(answer[0], number, answer[1])
+        child.page[1] = number
+
+    def _begin(self, number: int) -> bool:
+        """From here on it can be interrupted; False when it was dropped before."""
+        with self._lock:
+            self._current = number
+            dropped = number in self._dropped
+            self._dropped = {later for later in self._dropped if later > number}
+        return not dropped
+
+    def _perform(self, frame: Frame) -> tuple[Kind, Payload | None] | None:
+        """Call the function; its answer, or None when that comes later."""
+        child, number, mode = self._child, frame.number, frame.flags
+        payload = Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
+        method, id, created_at, args, kwargs = decode(child.serializer, payload, "the arguments")
+        del payload
+        try:
+            function = child.exports.find(method)
+        except LookupError:
+            return Kind.MISSING, missing_payload(child.serializer, method, child.exports.names())
+        if mode == CALL:
+            child.answer(Kind.ACCEPTED, number, None)
+        request = Request(child, number, mode, id, method, created_at)
+        child.requests[number] = request
+        token = running.set(request)
+        try:
+            result = self._invoke(function, args, kwargs, request)
+            if result is request:
+                return None
+            if mode == STREAM:
+                self._stream(number, result)
+                return Kind.END, None
+            if mode == CALL:
+                return Kind.END, None
+            return Kind.RESULT, _encode_result(child.serializer, result)
+        finally:
+            running.reset(token)
+
+    def _invoke(self, function: Any, args: Any, kwargs: Any, request: Request) -> Any:
+        if not callable(function):
+            if args or kwargs:
+                raise TypeError(f"{request.method!r} is no function, it takes no arguments")
+            return function
+        if getattr(function, "relieve_callback", False):
+            function(*args, _done(request), **kwargs)
+            return request
+        result = function(*args, **kwargs)
+        if hasattr(result, "__await__"):
+            return self._await(result)
+        return result
+
+    def _await(self, awaitable: Any) -> Any:
+        """Run it on this child's event loop, which lives from call to call."""
+        import asyncio
+
+        async def wait() -> Any:
+            task = asyncio.current_task()
+            with self._lock:
+                self._async_task = asyncio.get_running_loop(), task
+                if self._interrupt:
+                    raise Interrupted
+            return await awaitable
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        try:
+            return self._runner.run(wait(), context=contextvars.copy_context())
+        except asyncio.CancelledError:
+            if self._interrupt:
+                raise Interrupted from None
+            raise
+        finally:
+            self._async_task = None
+
+    def _stream(self, number: int, items: Any) -> None:
+        """Send each item when the reader has room for it."""
+        with self._credit:
+            self._credits[number] = STREAM_WINDOW
+        step = self._steps(items)
+        try:
+            for item in step:
+                with self._credit:
+                    self._credit.wait_for(lambda: self._credits[number] > 0)
+                    self._credits[number] -= 1
+                self._child.answer(Kind.ITEM, number, _encode_result(self._child.serializer, item))
+        finally:
+            step.close()
+
+    def _steps(self, items: Any) -> Any:
+        """The items of any iterable, sync or async, as a generator that closes what it reads."""
+        if hasattr(items, "__aiter__"):
+            iterator = items.__aiter__()
+            try:
+                while True:
+                    try:
+                        yield self._await(iterator.__anext__())
+                    except StopAsyncIteration:
+                        return
+            finally:
+                if hasattr(iterator, "aclose"):
+                    self._await(iterator.aclose())
+        iterator = iter(items)
+        try:
+            yield from iterator
+        finally:
+            if hasattr(iterator, "close"):
+                iterator.close()
+
+    def close(self) -> None:
+        """End the event loop, if there is one."""
+        if self._runner is not None:
+            self._runner.close()
+
+
+def _done(request: Request) -> Callable[..., None]:
+    def done(value: Any = None, *, error: BaseException | None = None) -> None:
+        if error is not None:
+            request.fail(error)
+        else:
+            request.respond(value)
+
+    return done
+
+
+def _encode_result(serializer: Any, result: Any) -> Payload:
+    try:
+        return encode(serializer, result, result=result)
+    except EncodeError as error:
+        if hasattr(result, "__next__") or hasattr(result, "__anext__"):
+            raise EncodeError(f"{error}; read its items with stream() instead", path=error.path) from None
+        raise

@@ -1,0 +1,116 @@
+"""Events from the parent: the handlers of ``ipc.on``, which run on one thread of their own, in order."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from relieve_py.child.process import print_error
+
+KEEP = 1000
+"""Events kept for a handler that a program has yet to register; older ones are given up beyond that."""
+
+
+class Handlers:
+    """Who listens, and what waits to be handled."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
+        self._handlers: list[tuple[str, Callable[..., Any], bool]] = []
+        self._queue: deque[Callable[[], tuple[str, list[Any]]]] = deque()
+        self._unheard: deque[tuple[str, list[Any]]] = deque(maxlen=KEEP)
+        self._thread: threading.Thread | None = None
+        self._queued = 0
+        self._handled = 0
+        self._runner: Any = None
+        self.keeping = False  # while a program runs that may yet register handlers
+
+    @property
+    def any(self) -> bool:
+        """True when a handler is registered."""
+        return bool(self._handlers)
+
+    def add(self, name: str, handler: Callable[..., Any], once: bool) -> None:
+        """Register; events that waited for such a handler are handled now."""
+        with self._changed:
+            self._handlers = [*self._handlers, (name, handler, once)]
+            waited, self._unheard = self._unheard, deque(maxlen=KEEP)
+        for event in waited:
+            self.put(lambda event=event: event)  # type: ignore[misc]
+
+    def remove(self, name: str | None, handler: Callable[..., Any] | None) -> None:
+        """Remove that handler, all of that name, or all."""
+        with self._changed:
+            self._handlers = [
+                entry
+                for entry in self._handlers
+                if (name is not None and entry[0] != name) or (handler is not None and entry[1] != handler)
+            ]
+
+    def put(self, event: Callable[[], tuple[str, list[Any]]]) -> None:
+        """Handle an event later; ``event()`` decodes it there."""
+        with self._changed:
+            self._queue.append(event)
+            self._queued += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._work, name="relieve-events", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def settle(self) -> None:
+        """Wait until the events that came before now are handled, unless this is the thread that handles them."""
+        target = self._queued
+        if self._handled >= target or threading.current_thread() is self._thread:
+            return
+        with self._changed:
+            self._changed.wait_for(lambda: self._handled >= target)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: bool(self._queue))
+                event = self._queue.popleft()
+            try:
+                self._handle(*event())
+            except BaseException as error:
+                print_error(error)
+            finally:
+                with self._changed:
+                    self._handled += 1
+                    self._changed.notify_all()
+
+    def _handle(self, name: str, args: list[Any]) -> None:
+        with self._changed:
+            heard = [entry for entry in self._handlers if _matches(entry[0], name)]
+            if not heard and self.keeping:
+                self._unheard.append((name, args))
+            self._handlers = [entry for entry in self._handlers if not (entry[2] and entry in heard)]
+        for _, handler, _ in heard:
+            try:
+                result = handler(*args)
+                if hasattr(result, "__await__"):
+                    self._await(result)
+            except BaseException as error:
+                print_error(error)
+
+    def _await(self, awaitable: Any) -> None:
+        import asyncio
+
+        async def wait() -> None:
+            await awaitable
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._runner.run(wait())
+
+
+def _matches(pattern: str, name: str) -> bool:
+    if pattern == name:
+        return True
+    if "*" not in pattern:
+        return False
+    from fnmatch import fnmatchcase
+
+    return fnmatchcase(name, pattern)

@@ -1,0 +1,124 @@
+"""Makes a process a child, and ends it: standard streams, signals, the parent's death, and the way out."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import traceback
+from types import FrameType
+from typing import Any, NoReturn
+
+from relieve_py.child.telling import user_traceback
+
+INTERRUPT = signal.SIGURG
+"""The signal that wakes the main thread for an interrupt. Its default action is nothing, so it can never kill."""
+
+
+def become_child() -> None:
+    """Signals of a child: the terminal's are the parent's business. Nothing of a tracing debugger is inherited."""
+    sys.settrace(None)
+    sys.setprofile(None)
+    threading.settrace(None)  # type: ignore[arg-type] # typeshed wants a function
+    threading.setprofile(None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A child has its own process group, so reading the terminal would stop it for ever; ignored, the read fails
+    # instead.
+    signal.signal(signal.SIGTTIN, signal.SIG_IGN)
+
+
+def forget_parents_state() -> None:
+    """After a fork: what the parent would do at its exit, and what its streams have not written, is not the child's."""
+    atexit._clear()
+    signal.set_wakeup_fd(-1)
+    for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(signum, signal.SIG_DFL)
+    reopen_streams()
+
+
+def reopen_streams() -> None:
+    """New stream objects on 0, 1 and 2: the old ones may hold a lock or unwritten text of the process that forked."""
+    unbuffered = bool(sys.flags.unbuffered if hasattr(sys.flags, "unbuffered") else os.environ.get("PYTHONUNBUFFERED"))
+    for name, fd in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
+        old = getattr(sys, f"__{name}__")
+        try:
+            raw = open(fd, "rb" if fd == 0 else "wb", buffering=-1, closefd=False)  # noqa: SIM115 - lives as long as we do
+        except OSError:  # closed in the parent: closed here
+            stream = None
+        else:
+            stream = _text(raw, old, fd, unbuffered)
+        setattr(sys, name, stream)
+        setattr(sys, f"__{name}__", stream)
+        _old_streams.append(old)
+
+
+_old_streams: list[Any] = []  # never flushed, never closed: they belong to the process that forked
+
+
+def _text(raw: Any, old: Any, fd: int, unbuffered: bool) -> Any:
+    import io
+
+    return io.TextIOWrapper(
+        raw,
+        encoding=getattr(old, "encoding", None) or "utf-8",
+        errors="backslashreplace" if fd == 2 else getattr(old, "errors", None) or "strict",
+        line_buffering=fd == 2 or (fd == 1 and os.isatty(fd)),
+        write_through=unbuffered and fd != 0,
+    )
+
+
+def leave_with_parent() -> NoReturn:
+    """The parent is gone: go at once, with the whole process group if it is ours."""
+    pid = os.getpid()
+    if os.getpgrp() == pid:
+        os.killpg(pid, signal.SIGKILL)
+    os.kill(pid, signal.SIGKILL)
+    os._exit(1)
+
+
+def print_error(error: BaseException) -> None:
+    """The traceback of the user's code, as the interpreter would print it, without the frames of this library."""
+    traceback.print_exception(type(error), error, user_traceback(error))
+
+
+def exit_code_of(error: SystemExit) -> int:
+    """The exit code that the interpreter would use; a message is printed."""
+    if error.code is None:
+        return 0
+    if isinstance(error.code, int):
+        return error.code & 0xFF
+    print(error.code, file=sys.stderr)  # noqa: T201 - what the interpreter does
+    return 1
+
+
+def leave(code: int) -> NoReturn:
+    """Join threads, run exit functions, write what is buffered, and end the process."""
+    try:
+        threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+    except SystemExit as error:
+        code = exit_code_of(error)
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                if stream is not None:
+                    stream.flush()
+            except (OSError, ValueError):  # a closed pipe or stream: nobody reads it
+                continue
+        os._exit(code)
+
+
+def on_interrupt(handler: Any) -> None:
+    """Call ``handler()`` in the main thread when it is interrupted."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        handler()
+
+    signal.signal(INTERRUPT, handle)
+
+
+def interrupt(main_thread: int) -> None:
+    """Wake the main thread, also out of a blocking system call, and run the handler there."""
+    signal.pthread_kill(main_thread, INTERRUPT)

@@ -1,0 +1,340 @@
+"""The life of a child: boot, become ready, serve what comes over the channel, leave.
+
+Two threads take turns at the channel. While the main thread is idle it reads for itself, so that a call needs no
+hand-off
+between threads. While it runs the user's code, the watching thread reads: it queues calls, handles what cannot wait
+(cancel, stop, events, the parent's death), and is silent otherwise.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import signal
+import socket
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from relieve_py import ipc
+from relieve_py.channel import Channel
+from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
+from relieve_py.child.calling import Caller, Request, running
+from relieve_py.child.handlers import Handlers
+from relieve_py.child.loading import Exports, load_module, load_program, run_container
+from relieve_py.child.process import (
+    become_child,
+    exit_code_of,
+    interrupt,
+    leave,
+    leave_with_parent,
+    on_interrupt,
+    print_error,
+)
+from relieve_py.child.telling import error_payload
+from relieve_py.errors import EncodeError
+from relieve_py.poller import make_poller
+from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Serializer, decode, encode
+from relieve_py.wire import Frame, Kind
+
+PAGE_BYTES = mmap.PAGESIZE
+
+
+class Child:
+    """This process, as its parent's child. One per process."""
+
+    def __init__(self, sock: socket.socket, page: memoryview) -> None:
+        self.page = page.cast("Q")  # [0] the last call begun, [1] the last call finished
+        self.serializer: Serializer = PickleSerializer()
+        self.name = ""
+        self.argv: list[Any] = []
+        self.requests: dict[int, Request] = {}
+        self.exports = Exports({}, ())
+        self._channel = Channel(sock)
+        self._reading = threading.Lock()  # owner: the thread that receives
+        self._writing = threading.Lock()  # owner: the thread that sends
+        self._inbox: deque[Frame] = deque()
+        self._watching = False
+        self._stopping = False
+        self._in_program = False
+        self._told_ready = False
+        self._handlers = Handlers()
+        self._caller = Caller(self)
+        self._main_thread = threading.get_ident()
+        self._poller = make_poller()
+        self._poller.add(self._channel.fileno())
+        self._poller.change(self._channel.fileno(), False, False)
+        os.register_at_fork(after_in_child=self._let_go)
+
+    # -- the life ----------------------------------------------------------------------------------
+
+    def live(self) -> int:
+        """Everything from the first frame to the exit code."""
+        on_interrupt(self._interrupted)
+        threading.Thread(target=self._watch, name="relieve-watch", daemon=True).start()
+        try:
+            frame = self._next_frame()
+            if frame is None or frame.kind != Kind.BOOT:
+                leave_with_parent()
+            with self.watched():
+                plan = read_plan(frame)
+                objects = self._prepare(plan, frame)
+                if plan.program:
+                    code = self._run_program(plan, objects)
+                    return code if code is not None else self._leave_softly()
+                self._become_ready(plan, objects)
+            self._serve()
+        except SystemExit as error:
+            if not self._told_ready and not self._stopping:
+                self._tell_failed(error)
+            return exit_code_of(error)
+        except BaseException as error:
+            if self._told_ready:
+                raise
+            self._tell_failed(error)
+            return 1
+        return self._leave_softly()
+
+    def _prepare(self, plan: Plan, frame: Frame) -> Objects:
+        """Take on what the parent says: names, paths, the ``ipc`` of user code, containers."""
+        self.name = plan.name
+        sys.path[:] = plan.sys_path
+        if plan.cwd is not None:
+            os.chdir(plan.cwd)
+        objects = read_objects(frame)
+        self.serializer = objects.serializer
+        self.argv = list(objects.args)
+        sys.argv = [plan.script, *map(str, objects.args)]
+        ipc._set_runtime(self)
+        for container in objects.containers:
+            run_container(container, ipc)
+        return objects
+
+    def _become_ready(self, plan: Plan, objects: Objects) -> None:
+        source = objects.target if plan.kind == "object" else load_module(plan.kind, plan.script)
+        self.exports = Exports(source, objects.args)
+        start = self.exports.start()
+        if start is not None:
+            self._finish(start(*objects.args))
+        self._tell_ready()
+
+    def _run_program(self, plan: Plan, objects: Objects) -> int | None:
+        """Run the script, or the function, as a program; its exit code, or None when it has to leave softly."""
+        body = self._load_body(plan, objects)
+        self._handlers.keeping = True
+        self._in_program = True
+        if not plan.ready_on_call:
+            self._tell_ready()
+        try:
+            body()
+        except SystemExit as error:
+            return None if self._stopping else exit_code_of(error)
+        except BaseException as error:
+            if not self._told_ready:
+                self._tell_failed(error)
+            print_error(error)
+            return 1
+        finally:
+            self._in_program = self._handlers.keeping = False
+        if self._told_ready and self._handlers.any:
+            self._serve()
+            return None
+        return None if self._stopping else 0
+
+    def _load_body(self, plan: Plan, objects: Objects) -> Callable[[], None]:
+        if plan.kind == "object":
+            self.exports = Exports({"stop": getattr(objects.target, "stop", None)}, ())
+            return lambda: self._finish(objects.target(*objects.args))
+        code, main = load_program(plan.kind, plan.script)
+        self.exports = Exports(main, ())
+        return lambda: self._run_main(code, main.__dict__, objects.args)
+
+    def _run_main(self, code: Any, namespace: dict[str, Any], argv: tuple[Any, ...]) -> None:
+        exec(code, namespace)
+        start = namespace.get("start")
+        if callable(start):
+            self._finish(start(*argv))
+
+    def _finish(self, result: Any) -> None:
+        """Wait for what an async hook returned."""
+        if hasattr(result, "__await__"):
+            self._caller._await(result)
+
+    def _leave_softly(self) -> int:
+        """The script's ``stop()``, then the end."""
+        stop = self.exports.stop()
+        if stop is not None:
+            with self.watched():
+                try:
+                    self._finish(stop())
+                except SystemExit as error:
+                    return exit_code_of(error)
+                except BaseException as error:
+                    print_error(error)
+                    return 1
+        self._caller.close()
+        return 0
+
+    # -- receiving ---------------------------------------------------------------------------------
+
+    def _serve(self) -> None:
+        """Run calls until a STOP came and all calls before it are done."""
+        self._watching = False
+        self._poller.change(self._channel.fileno(), False, False)
+        while (frame := self._next_frame()) is not None:
+            self._handlers.settle()
+            self._caller.run(frame)
+
+    def _next_frame(self) -> Frame | None:
+        """The next frame for the main thread; None when it has to leave."""
+        while not self._inbox:
+            if self._stopping:
+                return None
+            with self._reading:
+                if not self._inbox and not self._stopping:
+                    self._receive(0)
+        return self._inbox.popleft()
+
+    def _receive(self, flags: int) -> None:
+        """Read once; under _reading, so that frames are sorted in the order they came."""
+        try:
+            frames = self._channel.receive(flags)
+        except EOFError:
+            leave_with_parent()
+        for frame in frames:
+            self._sort(frame)
+
+    def _sort(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.CALL | Kind.BOOT:
+                self._inbox.append(frame)
+            case Kind.EVENT:
+                self._handlers.put(lambda: self._decode_event(frame))
+                self.answer(Kind.DELIVERED, frame.number, None)
+            case Kind.CANCEL:
+                if self._caller.cancel(frame.number):
+                    interrupt(self._main_thread)
+            case Kind.CREDIT:
+                self._caller.credit(frame.number, int.from_bytes(frame.payload, "little"))
+            case Kind.STOP:
+                self._stopping = True
+                if self._in_program:
+                    interrupt(self._main_thread)
+
+    def _decode_event(self, frame: Frame) -> tuple[str, list[Any]]:
+        payload = Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
+        name, args = decode(self.serializer, payload, "the event")
+        return name, list(args)
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        """While user code runs in the main thread, the watching thread reads the channel."""
+        fd = self._channel.fileno()
+        self._watching = True
+        self._poller.change(fd, True, False)
+        try:
+            yield
+        finally:
+            self._watching = False
+            self._poller.change(fd, False, False)
+
+    def _watch(self) -> None:
+        while True:
+            self._poller.wait(None)
+            with self._reading:
+                if self._watching:
+                    self._receive(socket.MSG_DONTWAIT)
+
+    def _interrupted(self) -> None:
+        """In the main thread, as signal handler."""
+        if self._stopping and self._in_program:
+            self._in_program = False
+            raise SystemExit(0)
+        self._caller.interrupted()
+
+    # -- sending -----------------------------------------------------------------------------------
+
+    def answer(self, kind: Kind, number: int, payload: Payload | None) -> None:
+        """Send a frame about that call. A frame that is too large becomes an error frame."""
+        if payload is None:
+            frame = Frame(kind, number)
+        else:
+            fds = payload.descriptors.fds if payload.descriptors is not None else ()
+            frame = Frame(kind, number, payload.data, payload.buffers, fds)
+        try:
+            with self._writing:
+                self._channel.send(frame)
+        except EncodeError as error:
+            self.answer(Kind.ERROR, number, error_payload(self.serializer, error))
+        except OSError:  # the parent is gone
+            leave_with_parent()
+
+    def _tell_ready(self) -> None:
+        self._told_ready = True
+        self.answer(Kind.READY, 0, self.serializer.encode(list(self.exports.names())))
+
+    def _tell_failed(self, error: BaseException) -> None:
+        self.answer(Kind.FAILED, 0, error_payload(self.serializer, error))
+
+    def _let_go(self) -> None:
+        """In a process that user code forked: the channel stays with this child."""
+        self._channel.close()
+        ipc._set_runtime(None)
+
+    # -- ipc ---------------------------------------------------------------------------------------
+
+    def send(self, name: str, args: tuple[Any, ...]) -> None:
+        """An event to the parent."""
+        self.answer(Kind.EVENT, 0, encode(self.serializer, (name, args), args=args))
+
+    def on(self, name: str, handler: Callable[..., Any], once: bool) -> None:
+        """Register a handler of the parent's events."""
+        self._handlers.add(name, handler, once)
+
+    def off(self, name: str | None, handler: Callable[..., Any] | None) -> None:
+        """Remove handlers."""
+        self._handlers.remove(name, handler)
+
+    def available(self, yes: bool) -> None:
+        """Tell the parent whether calls are welcome; the first yes is what ``ready="call"`` waits for."""
+        if yes and not self._told_ready:
+            self._tell_ready()
+        else:
+            self.answer(Kind.IDLE if yes else Kind.BUSY, 0, None)
+
+    def request(self) -> ipc.Request:
+        """The call that runs. Raises LookupError outside a call."""
+        try:
+            return running.get()
+        except LookupError:
+            raise LookupError("no call runs here: ipc.request() is for a function that is called by a parent") from None
+
+    def all_requests(self) -> list[ipc.Request]:
+        """The calls that are not answered."""
+        return list(self.requests.values())
+
+
+def main(channel_fd: int, page_fd: int) -> NoReturn:
+    """Be a child on these inherited descriptors, until the end of the process."""
+    page = mmap.mmap(page_fd, PAGE_BYTES)
+    os.close(page_fd)
+    os.set_inheritable(channel_fd, False)
+    run(socket.socket(fileno=channel_fd), page)
+
+
+def run(sock: socket.socket, page: mmap.mmap) -> NoReturn:
+    """Be a child on this channel and page, until the end of the process."""
+    code = 1
+    try:
+        become_child()
+        code = Child(sock, memoryview(page)).live()
+    except BaseException as error:
+        import traceback
+
+        traceback.print_exception(error)
+    finally:
+        signal.signal(signal.SIGURG, signal.SIG_IGN)
+        leave(code)

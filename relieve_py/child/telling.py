@@ -1,0 +1,57 @@
+"""How a child tells its parent of an error: type, text and traceback always arrive; the exception itself if it can."""
+
+from __future__ import annotations
+
+import os
+import traceback
+from types import TracebackType
+from typing import Any
+
+from relieve_py.serializers import Payload, Serializer
+
+
+def error_payload(serializer: Serializer, error: BaseException) -> Payload:
+    """``(type, text, traceback, encoded exception or None)``."""
+    told = _told(error)
+    data = None
+    if serializer.any_object and isinstance(error, Exception):
+        try:
+            payload = serializer.encode(error)
+        except Exception:
+            payload = None
+        if payload is not None and not payload.buffers and payload.descriptors is None:
+            data = bytes(payload.data)
+    return serializer.encode((*told, data))
+
+
+def _told(error: BaseException) -> tuple[str, str, str]:
+    cls = type(error)
+    name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+    try:
+        text = str(error)
+    except Exception as broken:
+        text = f"<its __str__ raised {type(broken).__name__}>"
+    try:
+        lines = "".join(traceback.format_exception(cls, error, user_traceback(error)))
+    except Exception as broken:
+        lines = f"<no traceback: {type(broken).__name__} while it was printed>"
+    return name, text.encode("utf-8", "replace").decode(), lines.encode("utf-8", "replace").decode()
+
+
+def user_traceback(error: BaseException) -> TracebackType | None:
+    """Where it was raised, from the user's first frame on; all of it when no frame is the user's."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    place = error.__traceback__
+    while place is not None and _is_ours(place.tb_frame.f_code.co_filename, here):
+        place = place.tb_next
+    return place if place is not None else error.__traceback__
+
+
+def _is_ours(filename: str, here: str) -> bool:
+    return filename.startswith((here, "<frozen importlib")) or os.sep + "asyncio" + os.sep in filename
+
+
+def missing_payload(serializer: Serializer, asked: str | None, names: tuple[str, ...]) -> Payload:
+    """What was asked for, and what there is."""
+    told: tuple[Any, ...] = (asked, list(names))
+    return serializer.encode(told)

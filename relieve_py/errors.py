@@ -1,0 +1,235 @@
+"""Every error of relieve_py, on the ground floor so that any module may raise one.
+
+::
+
+    RelieveError
+    +-- StartError (RuntimeError)         a child could not be made ready
+    +-- NotRunning (RuntimeError)         the work needs a running task
+    |   +-- Stopped                       ... and this one was stopped, or is stopping
+    +-- AlreadyRunning (RuntimeError)     the task runs already
+    +-- TaskDied (RuntimeError)           the child died while it ran the call
+    +-- CallTimeout (TimeoutError)        the call passed its deadline
+    +-- CallCancelled (CancelledError)    the call was cancelled
+    +-- MethodNotFound (AttributeError)   the child exports no such name
+    +-- WorkerFull (RuntimeError)         no room for another call
+    +-- PoisonCall (RuntimeError)         the call has killed too many children
+    +-- RetriesExhausted (RuntimeError)   every try failed
+    +-- EncodeError (ValueError)          an object cannot be sent
+    +-- DecodeError (ValueError)          what arrived cannot be rebuilt
+    +-- ProtocolError                     the other side broke the protocol
+    +-- StrategyError (RuntimeError)      a strategy raised, or chose a task that cannot take the call
+    +-- RemoteTraceback                   the text that is the cause of what came from a child
+    +-- RemoteError                       an exception of the child that could not be rebuilt
+
+Each survives pickling with its attributes.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import CancelledError
+from typing import Any
+
+
+class RelieveError(Exception):
+    """Base of every error that relieve_py raises on its own account."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[RelieveError], args: tuple[Any, ...], state: dict[str, Any]) -> RelieveError:
+    """Make an error again without running its ``__init__`` (whose parameters are not its ``args``)."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class StartError(RelieveError, RuntimeError):
+    """Raised when a child could not be made ready: its script, ``start()`` or a container failed, or time ran out.
+
+    ``task`` is the task's name. The exception of the child, where there was one, is the cause.
+    """
+
+    def __init__(self, message: str, *, task: str = "") -> None:
+        super().__init__(message)
+        self.task = task
+
+
+class NotRunning(RelieveError, RuntimeError):
+    """Raised when work is given to a task that is not running and will not start by itself.
+
+    ``task`` is the task's name.
+    """
+
+    def __init__(self, message: str, *, task: str = "") -> None:
+        super().__init__(message)
+        self.task = task
+
+
+class Stopped(NotRunning):
+    """Raised when work is given to a task or worker that was stopped or is stopping."""
+
+
+class AlreadyRunning(RelieveError, RuntimeError):
+    """Raised when something that only works before a start is asked of a running task. ``task`` is its name."""
+
+    def __init__(self, message: str, *, task: str = "") -> None:
+        super().__init__(message)
+        self.task = task
+
+
+class TaskDied(RelieveError, RuntimeError):
+    """Raised when the child died while it ran the call.
+
+    Attributes: ``task`` (name), ``pid``, ``exit_code`` (None if killed by a signal or unknown), ``signal``
+    (its name such as ``"SIGKILL"``, or None), ``uptime`` (seconds), ``restarts`` (of the task so far), ``call_id``,
+    ``method``.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str = "",
+        pid: int | None = None,
+        exit_code: int | None = None,
+        signal: str | None = None,
+        uptime: float = 0.0,
+        restarts: int = 0,
+        call_id: int | None = None,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.pid = pid
+        self.exit_code = exit_code
+        self.signal = signal
+        self.uptime = uptime
+        self.restarts = restarts
+        self.call_id = call_id
+        self.method = method
+
+
+class CallTimeout(RelieveError, TimeoutError):
+    """Raised when a call passed its deadline. ``task``, ``call_id``, ``method``, ``timeout`` (seconds)."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        task: str = "",
+        call_id: int | None = None,
+        method: str | None = None,
+        timeout: float | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.task = task
+        self.call_id = call_id
+        self.method = method
+        self.timeout = timeout
+
+
+class CallCancelled(RelieveError, CancelledError):
+    """Raised when the result of a cancelled call is asked for. ``call_id``, ``method``."""
+
+    def __init__(self, message: str, *, call_id: int | None = None, method: str | None = None) -> None:
+        super().__init__(message)
+        self.call_id = call_id
+        self.method = method
+
+
+class MethodNotFound(RelieveError, AttributeError):
+    """Raised when the child exports no such name. ``asked`` is the name, ``available`` what there is."""
+
+    def __init__(self, message: str, *, asked: str | None = None, available: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.asked = asked
+        self.available = available
+
+
+class WorkerFull(RelieveError, RuntimeError):
+    """Raised when a worker holds ``max_pending`` calls already. ``worker``, ``max_pending``."""
+
+    def __init__(self, message: str, *, worker: str = "", max_pending: int | None = None) -> None:
+        super().__init__(message)
+        self.worker = worker
+        self.max_pending = max_pending
+
+
+class PoisonCall(RelieveError, RuntimeError):
+    """Raised when a call has killed as many children as one call may. ``deaths``, ``call_id``, ``method``.
+
+    The last ``TaskDied`` is its cause.
+    """
+
+    def __init__(self, message: str, *, deaths: int = 0, call_id: int | None = None, method: str | None = None) -> None:
+        super().__init__(message)
+        self.deaths = deaths
+        self.call_id = call_id
+        self.method = method
+
+
+class RetriesExhausted(RelieveError, RuntimeError):
+    """Raised when every try of a call failed. ``causes`` holds the error of each try, oldest first."""
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        causes: tuple[BaseException, ...] = (),
+        call_id: int | None = None,
+        method: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.causes = causes
+        self.call_id = call_id
+        self.method = method
+
+
+class EncodeError(RelieveError, ValueError):
+    """Raised when an object cannot be sent. ``path`` names the part that cannot, such as ``args[0].lock``."""
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+
+
+class DecodeError(RelieveError, ValueError):
+    """Raised when what arrived cannot be rebuilt here. What went wrong is its cause."""
+
+
+class ProtocolError(RelieveError):
+    """Raised when the other side of a channel broke the protocol: a wrong version, size or kind of frame."""
+
+
+class StrategyError(RelieveError, RuntimeError):
+    """Raised when a strategy raised, or chose a task that cannot take the call. ``strategy`` is its name."""
+
+    def __init__(self, message: str, *, strategy: str = "") -> None:
+        super().__init__(message)
+        self.strategy = strategy
+
+
+class RemoteError(RelieveError):
+    """Raised when an exception of the child could not be rebuilt here.
+
+    Attributes: ``type`` (its full name), ``text`` (its message), ``traceback`` (as the child printed it).
+    """
+
+    def __init__(self, type: str, text: str, traceback: str = "") -> None:
+        super().__init__(f"{type}: {text}" if text else type)
+        self.type = type
+        self.text = text
+        self.traceback = traceback
+
+
+class RemoteTraceback(RelieveError):
+    """The child's traceback as text: the cause of every exception that came from a child."""
+
+    def __init__(self, traceback: str) -> None:
+        super().__init__(traceback)
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return f'\n"""\n{self.traceback.rstrip()}\n"""'

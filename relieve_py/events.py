@@ -1,0 +1,302 @@
+"""What happened, as frozen records, and the emitter that tells listeners of it.
+
+Listeners never run on the thread that emits: each emitter has a strand, on which its listeners run one after the other,
+and the strands share a few threads that come and go as needed. A listener that blocks holds up its own strand only.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import fnmatch
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+
+logger = logging.getLogger("relieve_py")
+
+Listener = Callable[..., Any]
+
+LIFECYCLE = frozenset(
+    {
+        "start",
+        "ready",
+        "exit",
+        "restart",
+        "error",
+        "state",
+        "drop",
+        "failed",
+        "stop",
+        "add",
+        "remove",
+        "drain",
+        "deliver",
+    }
+)
+"""Names of lifecycle events, which user events may not have."""
+
+
+@attrs.frozen(kw_only=True)
+class Event:
+    """An event as a listener finds it with ``current_event()``."""
+
+    name: str
+    """The event's name."""
+    source: Any
+    """The task or worker whose listener runs."""
+    args: tuple[Any, ...]
+    """The event's arguments."""
+
+
+@attrs.frozen(kw_only=True)
+class Started:
+    """``start``: a child was launched."""
+
+    task: str
+    pid: int
+    restarts: int
+    """How many children this task had before."""
+
+
+@attrs.frozen(kw_only=True)
+class Ready:
+    """``ready``: the child's ``start()`` is done and it serves calls."""
+
+    task: str
+    pid: int
+    exports: tuple[str, ...]
+    """The names that the child exports."""
+    took: float
+    """Seconds from launch to ready."""
+
+
+@attrs.frozen(kw_only=True)
+class Exit:
+    """``exit``: a child has ended and was reaped."""
+
+    task: str
+    pid: int | None
+    """None when the child never came to be."""
+    code: int | None
+    """The exit code; None when a signal ended it, or nobody knows."""
+    signal: str | None
+    """The signal's name, such as ``SIGKILL``; None when it exited."""
+    forced: bool
+    """True when this library killed it because it did not leave in time."""
+    uptime: float
+    """Seconds from launch to exit."""
+
+    @property
+    def ok(self) -> bool:
+        """True when it exited with code 0."""
+        return self.code == 0
+
+    def describe(self) -> str:
+        """How it ended, in words."""
+        if self.signal is not None:
+            return f"killed by {self.signal}" + (" (it did not leave in time)" if self.forced else "")
+        return "exit code unknown" if self.code is None else f"exit code {self.code}"
+
+
+@attrs.frozen(kw_only=True)
+class Restarting:
+    """``restart``: another child will be launched in this task's slot."""
+
+    task: str
+    restarts: int
+    """How many restarts there were with this one."""
+    delay: float
+    """Seconds until the launch."""
+
+
+@attrs.frozen(kw_only=True)
+class StateChanged:
+    """``state``: the task moved from one state to another."""
+
+    task: str
+    before: Any
+    after: Any
+
+
+@attrs.frozen(kw_only=True)
+class Failed:
+    """``error``: a called function raised, the child could not start, or the restart budget is spent."""
+
+    task: str
+    method: str | None
+    """The function that raised; None when it was no call."""
+    error: BaseException
+
+
+@attrs.frozen(kw_only=True)
+class Dropped:
+    """``drop``: a worker gave up a queued call for want of room."""
+
+    worker: str
+    call_id: int
+    method: str | None
+
+
+_current: contextvars.ContextVar[Event] = contextvars.ContextVar("relieve_py.event")
+
+
+def current_event() -> Event:
+    """The event that the running listener was called for. Raises LookupError outside a listener."""
+    return _current.get()
+
+
+class _Threads:
+    """Runs strands on daemon threads: as many as there are strands with work, none while there is none."""
+
+    LINGER = 2.0
+    """Seconds an idle thread waits for more work. Less: threads are made more often; more: they stay longer."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Start anew, as in a process that was just forked, where the threads of the parent do not exist."""
+        self._lock = threading.Condition(threading.Lock())  # owner: whoever touches _ready or _idle
+        self._ready: deque[Strand] = deque()
+        self._idle = 0
+
+    def add(self, strand: Strand) -> None:
+        with self._lock:
+            self._ready.append(strand)
+            if self._idle >= len(self._ready):
+                self._lock.notify()
+                return
+        threading.Thread(target=self._work, name="relieve-callbacks", daemon=True).start()
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._ready:
+                    self._idle += 1
+                    self._lock.wait_for(lambda: bool(self._ready), self.LINGER)
+                    self._idle -= 1
+                    if not self._ready:
+                        return
+                strand = self._ready.popleft()
+            strand.run()
+
+
+threads = _Threads()
+
+
+class Strand:
+    """A queue of callbacks that run one at a time, in order, on some thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # owner: whoever touches _queue or _scheduled
+        self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
+        self._scheduled = False
+        self._thread: int | None = None
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> None:
+        """Run ``function(*args)`` after what was submitted before. What it raises is logged."""
+        with self._lock:
+            self._queue.append((function, args))
+            if self._scheduled:
+                return
+            self._scheduled = True
+        threads.add(self)
+
+    @property
+    def here(self) -> bool:
+        """True on the thread that runs this strand at the moment: waiting for the strand there would never end."""
+        return self._thread == threading.get_ident()
+
+    def run(self) -> None:
+        """Run what is queued until nothing is. Called by the threads only."""
+        self._thread = threading.get_ident()
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._scheduled = False
+                    self._thread = None
+                    return
+                function, args = self._queue.popleft()
+            try:
+                function(*args)
+            except BaseException:
+                logger.exception("a callback raised: %r", function)
+            del function, args
+
+
+class Emitter:
+    """Named events and their listeners. A name with ``*`` listens to every event it matches, as in ``job.*``."""
+
+    def __init__(self, source: Any = None) -> None:
+        self.source = source
+        self.strand = Strand()
+        self._lock = threading.Lock()  # owner: whoever touches _listeners
+        self._listeners: list[tuple[str, Listener, bool]] = []
+
+    def on(self, name: str, listener: Listener) -> Listener:
+        """Call ``listener(*args)`` at each event of that name. Returns the listener, so that it can be a decorator."""
+        self._add(name, listener, once=False)
+        return listener
+
+    def once(self, name: str, listener: Listener) -> Listener:
+        """Like ``on``, for the next such event only."""
+        self._add(name, listener, once=True)
+        return listener
+
+    def _add(self, name: str, listener: Listener, once: bool) -> None:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"an event's name is a non-empty string, not {name!r}")
+        if not callable(listener):
+            raise TypeError(f"a listener is callable; {listener!r} is not")
+        with self._lock:
+            self._listeners = [*self._listeners, (name, listener, once)]
+
+    def off(self, name: str | None = None, listener: Listener | None = None) -> None:
+        """Remove listeners: that one, all of that name, or, with no arguments, all."""
+        with self._lock:
+            self._listeners = [
+                entry
+                for entry in self._listeners
+                if (name is not None and entry[0] != name) or (listener is not None and entry[1] != listener)
+            ]
+
+    def copy_listeners(self, other: Emitter) -> None:
+        """Have the listeners of ``other`` too."""
+        with self._lock:
+            self._listeners = [*self._listeners, *other._listeners]
+
+    def listening(self, name: str) -> bool:
+        """True when somebody listens to events of that name."""
+        return any(matches(pattern, name) for pattern, _, _ in self._listeners)
+
+    def emit(self, name: str, *args: Any) -> bool:
+        """Tell every listener of ``name``; they run later, on the strand. True when there was one."""
+        return self.relay(self.source, name, args)
+
+    def relay(self, source: Any, name: str, args: tuple[Any, ...]) -> bool:
+        """Like ``emit``, for an event of somebody else."""
+        if not self._listeners:
+            return False
+        with self._lock:
+            heard = [entry for entry in self._listeners if matches(entry[0], name)]
+            if any(once for _, _, once in heard):
+                self._listeners = [e for e in self._listeners if not (e[2] and e in heard)]
+        for _, listener, _ in heard:
+            self.strand.submit(_tell, listener, Event(name=name, source=source, args=args))
+        return bool(heard)
+
+
+def matches(pattern: str, name: str) -> bool:
+    return pattern == name or ("*" in pattern and fnmatch.fnmatchcase(name, pattern))
+
+
+def _tell(listener: Listener, event: Event) -> None:
+    token = _current.set(event)
+    try:
+        listener(*event.args)
+    finally:
+        _current.reset(token)

@@ -1,0 +1,152 @@
+"""The channel to the parent, for code that runs in a child; harmless to import, and to call, in the parent too.
+
+Outside a child ``send`` does nothing and handlers are kept but never called, so that a module written for a child
+can be
+imported, and its functions called, anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+Handler = Callable[..., Any]
+
+
+class Runtime(Protocol):
+    """What a child provides behind these functions."""
+
+    name: str
+    argv: list[Any]
+
+    def send(self, name: str, args: tuple[Any, ...]) -> None:
+        """Send an event to the parent."""
+        ...
+
+    def on(self, name: str, handler: Handler, once: bool) -> None:
+        """Register a handler."""
+        ...
+
+    def off(self, name: str | None, handler: Handler | None) -> None:
+        """Remove handlers."""
+        ...
+
+    def available(self, yes: bool) -> None:
+        """Tell the parent whether calls are welcome."""
+        ...
+
+    def request(self) -> Request:
+        """The call that runs here."""
+        ...
+
+    def all_requests(self) -> list[Request]:
+        """All calls that are not answered."""
+        ...
+
+
+class Request(Protocol):
+    """The call that runs: ``id`` and ``created_at`` (seconds since the epoch) are those of the caller."""
+
+    id: int
+    method: str | None
+    created_at: float
+
+    def ack(self) -> None:
+        """Answer without a value."""
+        ...
+
+    def respond(self, value: Any = None) -> None:
+        """Answer with that value; what the function returns is then ignored. Raises RuntimeError the second time."""
+        ...
+
+    def fail(self, error: BaseException) -> None:
+        """Answer with an error. Raises RuntimeError when the call was answered already."""
+        ...
+
+
+_runtime: Runtime | None = None
+
+
+def _set_runtime(runtime: Runtime | None) -> None:
+    """Become the ``ipc`` of a child. Called by the child's own start-up only."""
+    global _runtime
+    _runtime = runtime
+
+
+def send(name: str, *args: Any) -> None:
+    """Send an event to the parent. Raises EncodeError for arguments that cannot be sent."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"an event's name is a non-empty string, not {name!r}")
+    if _runtime is not None:
+        _runtime.send(name, args)
+
+
+def on(name: str, handler: Handler | None = None) -> Any:
+    """Call ``handler(*args)`` at each event of that name from the parent; ``*`` matches, as in ``job.*``.
+
+    Handlers run on a thread of their own, one at a time and in order; a call that came after an event waits until that
+    event was handled. Without a handler this is a decorator.
+    """
+    return _register(name, handler, once=False)
+
+
+def once(name: str, handler: Handler | None = None) -> Any:
+    """Like ``on``, for the next such event only."""
+    return _register(name, handler, once=True)
+
+
+def _register(name: str, handler: Handler | None, once: bool) -> Any:
+    if handler is None:
+        return lambda function: _register(name, function, once)
+    if not callable(handler):
+        raise TypeError(f"a handler is callable; {handler!r} is not")
+    if _runtime is not None:
+        _runtime.on(name, handler, once)
+    return handler
+
+
+def off(name: str | None = None, handler: Handler | None = None) -> None:
+    """Remove that handler, all of that name, or, with no arguments, all."""
+    if _runtime is not None:
+        _runtime.off(name, handler)
+
+
+def ready() -> None:
+    """Say that this child takes calls (again); with ``ready="call"`` this is what makes the task ready."""
+    if _runtime is not None:
+        _runtime.available(True)
+
+
+def busy() -> None:
+    """Ask for no further calls until ``ready()``; those that are here are finished."""
+    if _runtime is not None:
+        _runtime.available(False)
+
+
+def request() -> Request:
+    """The call that runs. Raises LookupError outside a call."""
+    if _runtime is None:
+        raise LookupError("ipc.request() is for a function that is called by a parent")
+    return _runtime.request()
+
+
+def requests() -> list[Request]:
+    """The calls that this child has and has not answered; a copy."""
+    return [] if _runtime is None else _runtime.all_requests()
+
+
+def callback(function: Handler) -> Handler:
+    """Decorator for a function that answers through a callback, its last positional argument ``done``.
+
+    ``done(value)`` or ``done(error=exception)`` answers the call, from any thread, during the function or after it.
+    """
+    function.__dict__["relieve_callback"] = True
+    return function
+
+
+def __getattr__(name: str) -> Any:
+    if name == "argv":
+        return [] if _runtime is None else _runtime.argv
+    if name == "name":
+        return "" if _runtime is None else _runtime.name
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

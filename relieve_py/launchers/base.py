@@ -1,0 +1,69 @@
+"""The protocol of launchers: what a slot asks of one, and what it is told."""
+
+from __future__ import annotations
+
+import mmap
+import socket
+from typing import Protocol
+
+import attrs
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class LaunchSpec:
+    """What a new child gets. The launcher passes the descriptors on; the slot that made them closes them."""
+
+    name: str
+    """The task's name."""
+    sock: socket.socket
+    """The child's end of the channel."""
+    page: mmap.mmap
+    """The shared page, for a child that shares this process's memory."""
+    page_fd: int
+    """The same page as a descriptor, for one that does not."""
+    env: dict[str, str]
+    """The whole environment of the child."""
+
+
+class Process(Protocol):
+    """A child that was launched and has not been reaped."""
+
+    pid: int
+
+    def signal(self, signum: int) -> None:
+        """Send it a signal; nothing happens when it is gone. Any thread."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what refers to the process. Called once, after it was reaped."""
+        ...
+
+
+class Observer(Protocol):
+    """Who is told what becomes of a launch. All calls come on the I/O thread, each at most once, ``exited`` last."""
+
+    def launched(self, process: Process) -> None:
+        """The child exists."""
+        ...
+
+    def refused(self, error: OSError) -> None:
+        """The system would not make a child; nothing more follows."""
+        ...
+
+    def lost(self) -> None:
+        """What was to make the child died meanwhile; a launch on a new channel may be tried. Nothing more follows."""
+        ...
+
+    def exited(self, code: int | None, signum: int | None) -> None:
+        """The child was reaped; both are None when somebody else did that and nobody knows how it ended."""
+        ...
+
+
+class Launcher(Protocol):
+    """Makes children. One instance serves the whole process."""
+
+    name: str
+
+    def launch(self, spec: LaunchSpec, observer: Observer) -> None:
+        """Begin to make a child; returns at once. Called on the I/O thread only."""
+        ...

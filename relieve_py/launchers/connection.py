@@ -1,0 +1,246 @@
+"""The parent's connection to the server process: launches asked for, children made, exits reported."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from relieve_py.channel import Channel, pair
+from relieve_py.errors import ProtocolError
+from relieve_py.launchers.base import LaunchSpec, Observer
+from relieve_py.launchers.reaping import kill_group
+from relieve_py.supervisor import Supervisor, shared
+from relieve_py.wire import Frame, Kind
+
+logger = logging.getLogger("relieve_py")
+
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def interpreter_command() -> list[str]:
+    """This interpreter with the flags it was given (-W, -X, -O, -I, ...), except those of debugging."""
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
+    return [sys.executable, *(flag for flag in flags if flag != "-d" and not flag.startswith("-Ximporttime"))]
+
+
+def python_command(module: str) -> list[str]:
+    """A command that calls ``module.main`` with the integers that are appended to it."""
+    code = f"import sys; sys.path.insert(0, {_HOME!r}); from {module} import main; main(*map(int, sys.argv[1:]))"
+    return [*interpreter_command(), "-c", code]
+
+
+class ServedProcess:
+    """A child of the server."""
+
+    def __init__(self, server: Connection, pid: int, pidfd: int | None) -> None:
+        self.pid = pid
+        self._server = server
+        self._pidfd = pidfd
+        self._lock = threading.Lock()  # owner: whoever uses or closes _pidfd, so that it cannot be another's number
+
+    def signal(self, signum: int) -> None:
+        """Send it a signal; by the server where there are no pidfds."""
+        with self._lock:
+            if self._pidfd is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(self._pidfd, signum)
+                return
+        self._server.supervisor.post(self._server.signal, self.pid, signum)
+
+    def kill_family(self) -> None:
+        """The server is gone: kill the child and its process group, if it is still alive and thus the number its
+        own."""
+        with self._lock:
+            if self._pidfd is None:
+                return
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, 0)
+                kill_group(self.pid)
+
+    def close(self) -> None:
+        """Close the pidfd."""
+        with self._lock:
+            if self._pidfd is not None:
+                os.close(self._pidfd)
+                self._pidfd = None
+
+
+class Connection:
+    """One server process. Everything here runs on the I/O thread."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        self.supervisor = supervisor
+        self.alive = True
+        self._numbers = itertools.count(1)
+        self._launching: dict[int, Observer] = {}
+        self._children: dict[int, tuple[ServedProcess, Observer]] = {}
+        ours, theirs = pair()
+        self._channel = Channel(ours)
+        try:
+            os.set_inheritable(theirs.fileno(), True)
+            self._process = subprocess.Popen(
+                [*python_command("relieve_py.launchers.server"), str(theirs.fileno())],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno()],
+                process_group=0,  # what the terminal sends is the parent's business
+            )
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+        self.pid = self._process.pid
+        supervisor.watch(ours.fileno(), self._on_ready)
+
+    def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
+        """Ask for a child: forked from the server, or exec'ed as ``command``."""
+        number = next(self._numbers)
+        self._launching[number] = observer
+        payload = pickle.dumps((command, spec.env))
+        streams = [_existing(fd) for fd in (0, 1, 2)]
+        try:
+            frame = Frame(Kind.LAUNCH, number, payload, (), (spec.sock.fileno(), spec.page_fd, *streams))
+            self._post(frame)
+        finally:
+            for fd in streams:
+                os.close(fd)
+
+    def signal(self, pid: int, signum: int) -> None:
+        """Have the server signal a child."""
+        self._post(Frame(Kind.SIGNAL, 0, pickle.dumps((pid, signum))))
+
+    def guard(self, pid: int, pidfd: int | None) -> None:
+        """Have the server kill a child that this process forked itself, should this process die."""
+        self._post(Frame(Kind.GUARD, pid, b"", (), [pidfd] if pidfd is not None else []))
+
+    def unguard(self, pid: int) -> None:
+        """That child was reaped."""
+        self._post(Frame(Kind.UNGUARD, pid))
+
+    def _post(self, frame: Frame) -> None:
+        if not self.alive:
+            return
+        # Descriptors are the caller's and may be closed once this returns, so the frame must be in the socket by then.
+        if not self._channel.post(frame):
+            self._channel._sock.setblocking(True)
+            try:
+                self._channel.flush()
+            finally:
+                self._channel._sock.setblocking(False)
+
+    # -- what the server says ----------------------------------------------------------------------
+
+    def _on_ready(self) -> None:
+        try:
+            frames = self._channel.receive()
+        except (EOFError, ProtocolError):
+            self._on_death()
+            return
+        for frame in frames:
+            self._handle(frame)
+
+    def _handle(self, frame: Frame) -> None:
+        told: Any = pickle.loads(frame.payload)
+        match frame.kind:
+            case Kind.LAUNCHED:
+                observer = self._launching.pop(frame.number)
+                process = ServedProcess(self, told, frame.fds[0] if frame.fds else None)
+                self._children[frame.number] = process, observer
+                observer.launched(process)
+            case Kind.REFUSED:
+                self._launching.pop(frame.number).refused(OSError(*told))
+            case Kind.EXITED:
+                process, observer = self._children.pop(frame.number)
+                process.close()
+                observer.exited(*_decode_status(told))
+
+    def _on_death(self) -> None:
+        """The server died. Its children are nobody's now, so nobody could tell how they end: they go with it."""
+        logger.warning("the server process of relieve_py (pid %d) died; its children are killed", self.pid)
+        self.alive = False
+        self.supervisor.unwatch(self._channel.fileno())
+        self._channel.close()
+        self._process.kill()
+        self._process.wait()
+        launching, self._launching = self._launching, {}
+        children, self._children = self._children, {}
+        for observer in launching.values():
+            observer.lost()
+        for process, observer in children.values():
+            process.kill_family()
+            process.close()
+            observer.exited(None, signal.SIGKILL)
+
+    def close(self) -> None:
+        """End the server, and with it all its children, and reap it."""
+        if not self.alive:
+            return
+        self.alive = False
+        self.supervisor.unwatch(self._channel.fileno())
+        self._channel.close()
+        self._process.wait()
+
+    def forget(self) -> None:
+        """In a process that was just forked: the server belongs to the original."""
+        self.alive = False
+        self._channel.close()
+        self._process.returncode = 0  # so that Popen does not warn of, or wait for, what is not ours
+        for process, _ in self._children.values():
+            process.close()
+
+
+def _existing(fd: int) -> int:
+    """A copy of one of the standard streams, or of the null device where it is closed."""
+    try:
+        return os.dup(fd)
+    except OSError:
+        return os.open(os.devnull, os.O_RDWR)
+
+
+def _decode_status(status: int) -> tuple[int | None, int | None]:
+    """Exit code and signal of a wait status; one of the two is None."""
+    code = os.waitstatus_to_exitcode(status)
+    return (code, None) if code >= 0 else (None, -code)
+
+
+_connection: Connection | None = None
+
+
+def connection() -> Connection:
+    """The connection of this process, made on first use and again when the server died. I/O thread only."""
+    global _connection
+    if _connection is None or not _connection.alive:
+        _connection = Connection(shared())
+    return _connection
+
+
+def current() -> Connection | None:
+    """The connection, if there is one."""
+    return _connection
+
+
+def close() -> None:
+    """End the server, if there is one. I/O thread only."""
+    global _connection
+    if _connection is not None:
+        _connection.close()
+        _connection = None
+
+
+def _after_fork() -> None:
+    global _connection
+    if _connection is not None:
+        _connection.forget()
+        _connection = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

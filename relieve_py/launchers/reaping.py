@@ -1,0 +1,50 @@
+"""Nothing outlives a child: process groups, orphans, and the sub-reaper to which orphans fall on Linux."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+
+_PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+
+
+def become_subreaper() -> None:
+    """Orphaned descendants become children of this process instead of init's. On Linux; elsewhere nothing happens."""
+    if sys.platform != "linux":
+        return
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def become_group_leader(pid: int = 0) -> None:
+    """Give a child its own process group. Both sides of a fork do it, so that neither has to wait for the other."""
+    with contextlib.suppress(OSError):  # it has exec'ed or left already: the other side was first
+        os.setpgid(pid, pid)
+
+
+def kill_group(pid: int) -> None:
+    """SIGKILL to the process group of a child that is ours and not reaped, so that the number cannot be another's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def children_of(pid: int) -> list[int]:
+    """The pids of its children, on Linux; elsewhere none are known."""
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+            return [int(word) for word in file.read().split()]
+    except OSError:
+        return []
+
+
+def descendants_of(pid: int) -> list[int]:
+    """The pids of all that descend from it, nearest first, on Linux; elsewhere none are known."""
+    found: list[int] = []
+    wave = children_of(pid)
+    while wave:
+        found += wave
+        wave = [grandchild for child in wave for grandchild in children_of(child)]
+    return found

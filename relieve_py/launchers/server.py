@@ -1,0 +1,208 @@
+"""The process that makes children and reaps them: exec'ed and clean, with one thread, so that it may fork at any time.
+
+It forks a child for the ``forkserver`` launcher, or forks and execs a fresh interpreter for ``spawn``. It is the
+sub-reaper
+of all of them: when a child ends, it kills what the child left behind, reaps it exactly once, and reports the status.
+When its control channel ends, the parent is gone, and it kills everything and leaves.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import mmap
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+from typing import NoReturn
+
+from relieve_py.channel import Channel
+from relieve_py.child import runtime
+from relieve_py.child.process import forget_parents_state
+from relieve_py.launchers.reaping import become_group_leader, become_subreaper, children_of, descendants_of, kill_group
+from relieve_py.wire import Frame, Kind
+
+
+class Server:
+    """The loop of the server process."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._channel = Channel(sock)
+        self._children: dict[int, int] = {}  # pid -> number of its launch
+        self._guarded: dict[int, int | None] = {}  # pid of a child that the parent forked itself -> its pidfd
+        self._wake_read, self._wake_write = os.pipe()
+        for fd in (self._wake_read, self._wake_write):
+            os.set_blocking(fd, False)
+
+    def run(self) -> None:
+        """Serve until the parent is gone."""
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda signum, frame: None)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        poll.register(self._wake_read, select.POLLIN)
+        try:
+            while True:
+                for fd, _ in poll.poll():
+                    if fd == self._wake_read:
+                        with contextlib.suppress(BlockingIOError):
+                            os.read(self._wake_read, 4096)
+                        self._reap()
+                    else:
+                        for frame in self._channel.receive():
+                            self._obey(frame)
+        except (EOFError, OSError):  # the parent is gone
+            self._kill_all()
+
+    # -- what the parent asks ----------------------------------------------------------------------
+
+    def _obey(self, frame: Frame) -> None:
+        match frame.kind:
+            case Kind.LAUNCH:
+                try:
+                    self._launch(frame)
+                finally:
+                    for fd in frame.fds:
+                        os.close(fd)
+            case Kind.SIGNAL:
+                pid, signum = pickle.loads(frame.payload)
+                if pid in self._children:  # not reaped, so it is still this child's number
+                    os.kill(pid, signum)
+            case Kind.GUARD:
+                self._guarded[frame.number] = frame.fds[0] if frame.fds else None
+            case Kind.UNGUARD:
+                pidfd = self._guarded.pop(frame.number, None)
+                if pidfd is not None:
+                    os.close(pidfd)
+
+    def _launch(self, frame: Frame) -> None:
+        command, env = pickle.loads(frame.payload)
+        try:
+            pid = os.fork()
+        except OSError as error:
+            refusal = pickle.dumps((error.errno, error.strerror))
+            self._channel.send(Frame(Kind.REFUSED, frame.number, refusal))
+            return
+        if pid == 0:
+            self._become(frame, command, env)
+        become_group_leader(pid)
+        self._children[pid] = frame.number
+        pidfds = [os.pidfd_open(pid)] if sys.platform == "linux" else []
+        try:
+            self._channel.send(Frame(Kind.LAUNCHED, frame.number, pickle.dumps(pid), (), pidfds))
+        finally:
+            for pidfd in pidfds:
+                os.close(pidfd)
+
+    def _become(self, frame: Frame, command: list[str] | None, env: dict[str, str]) -> NoReturn:
+        """In the new process: be the child."""
+        try:
+            become_group_leader()
+            become_subreaper()
+            self._channel.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            sock_fd, page_fd, *streams = frame.fds
+            for target, fd in enumerate(streams):
+                os.dup2(fd, target)
+                os.close(fd)
+            forget_parents_state()
+            if command is not None:
+                os.set_inheritable(sock_fd, True)
+                os.set_inheritable(page_fd, True)
+                os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
+            os.environ.clear()
+            os.environ.update(env)
+            gc.unfreeze()
+            page = mmap.mmap(page_fd, runtime.PAGE_BYTES)
+            os.close(page_fd)
+            runtime.run(socket.socket(fileno=sock_fd), page)
+        except BaseException as error:
+            os.write(2, f"relieve_py: the child could not be started: {error!r}\n".encode())
+        finally:
+            os._exit(127)
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        """Reap every child that has ended, and first what it left behind: while it is a zombie its group is its own."""
+        while (pid := self._ended()) is not None:
+            number = self._children.get(pid)
+            if number is not None:
+                kill_group(pid)
+                self._kill_orphans(besides=pid)
+            _, status = os.waitpid(pid, 0)
+            if number is not None:
+                del self._children[pid]
+                self._channel.send(Frame(Kind.EXITED, number, pickle.dumps(status)))
+
+    def _ended(self) -> int | None:
+        """A child that has ended and is not reaped; None when there is no such."""
+        try:
+            if hasattr(os, "waitid"):
+                found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+                return None if found is None else found.si_pid
+        except ChildProcessError:
+            return None
+        return self._ended_by_polling()
+
+    def _ended_by_polling(self) -> int | None:
+        """Where there is no waitid (macOS before 3.13): the status is taken at once, and reported from here."""
+        for pid, number in list(self._children.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if done:
+                kill_group(pid)
+                del self._children[pid]
+                self._channel.send(Frame(Kind.EXITED, number, pickle.dumps(status)))
+        return None
+
+    def _kill_orphans(self, besides: int) -> None:
+        """Each child is a sub-reaper too, so what falls to this process when one ends was left by that one."""
+        orphans = [pid for pid in children_of(os.getpid()) if pid not in self._children and pid != besides]
+        for orphan in orphans:
+            for pid in (orphan, *descendants_of(orphan)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _kill_all(self) -> None:
+        """The parent is gone: nothing of it stays."""
+        for pid in [*self._children, *self._guarded]:
+            if pid in self._guarded and not _alive(self._guarded[pid]):
+                continue
+            below = descendants_of(pid)
+            kill_group(pid)
+            for descendant in below:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(descendant, signal.SIGKILL)
+        while True:  # ends: all that can be here was killed, and so is what falls to us meanwhile
+            try:
+                os.waitpid(-1, 0)
+            except ChildProcessError:
+                return
+            for pid in children_of(os.getpid()):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def _alive(pidfd: int | None) -> bool:
+    """True while the process of that pidfd has not ended; without one nothing is known, and it counts as ended."""
+    if pidfd is None:
+        return False
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return not poll.poll(0)
+
+
+def main(control_fd: int) -> None:
+    """Be the server on that inherited descriptor, until the parent is gone."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    os.set_inheritable(control_fd, False)
+    become_subreaper()
+    gc.collect()
+    gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
+    Server(socket.socket(fileno=control_fd)).run()

@@ -1,0 +1,16 @@
+"""The launcher of fresh interpreters: slower to start, and nothing is shared with any other process."""
+
+from __future__ import annotations
+
+from relieve_py.launchers.base import LaunchSpec, Observer
+from relieve_py.launchers.connection import connection, python_command
+
+
+class SpawnLauncher:
+    """Children exec'ed from nothing, with this interpreter's flags. The server process is their parent too."""
+
+    name = "spawn"
+
+    def launch(self, spec: LaunchSpec, observer: Observer) -> None:
+        """Have the server exec a child."""
+        connection().launch(spec, observer, python_command("relieve_py.child.runtime"))

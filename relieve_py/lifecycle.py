@@ -1,0 +1,539 @@
+"""Pure decisions about one slot: its states, the legal moves, when to restart and when to retry.
+
+Nothing here touches a process, a lock or a clock: events and the time come in, instructions come out, and the
+supervisor carries them out.
+"""
+
+from __future__ import annotations
+
+import enum
+import random
+from collections import deque
+from collections.abc import Callable, Iterable
+from signal import Signals
+from typing import Any
+
+import attrs
+
+from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
+from relieve_py.events import Exit, Failed, Ready, Restarting, Started, StateChanged
+
+
+class State(enum.Enum):
+    """Where a task is."""
+
+    NEW = "new"
+    """It was never started."""
+    STARTING = "starting"
+    """A child is being launched, or runs its ``start()``."""
+    READY = "ready"
+    """The child serves calls, or runs its program."""
+    STOPPING = "stopping"
+    """The child was asked to leave, or told to; it has not been reaped."""
+    WAITING = "waiting"
+    """The child is gone, and the next will be launched when the restart delay is over."""
+    STOPPED = "stopped"
+    """The child is gone, and no other will follow by itself. ``start()`` starts again."""
+    FAILED = "failed"
+    """The child could not start, or the restart budget is spent. ``start()`` tries again."""
+
+
+_LEGAL: dict[State, frozenset[State]] = {
+    State.NEW: frozenset({State.STARTING, State.STOPPED}),
+    State.STARTING: frozenset({State.READY, State.STOPPING, State.WAITING, State.STOPPED, State.FAILED}),
+    State.READY: frozenset({State.STARTING, State.STOPPING, State.WAITING, State.STOPPED, State.FAILED}),
+    State.STOPPING: frozenset({State.STARTING, State.STOPPED}),
+    State.WAITING: frozenset({State.STARTING, State.STOPPED}),
+    State.STOPPED: frozenset({State.STARTING}),
+    State.FAILED: frozenset({State.STARTING, State.STOPPED}),
+}
+
+HEALTHY_UPTIME = 10.0
+"""Seconds after which a child counts as healthy, so that the next restart is not a step of a crash loop."""
+MIN_BACKOFF = 0.05
+"""Seconds that the second restart of a crash loop waits at least, and the base of the backoff when ``delay`` is 0."""
+
+
+def _at_least(limit: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{attribute.name} must be a number, not {value!r}")
+        if not value >= limit:
+            raise ValueError(f"{attribute.name} must be at least {limit}, not {value!r}")
+
+    return check
+
+
+def _whole(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be a whole number, not {value!r}")
+
+
+@attrs.frozen
+class RestartPolicy:
+    """When a child that ended is followed by another.
+
+    A death counts towards the budget when no call was running (a death that a call caused costs that call) and it was
+    no normal exit. Each such death in a row makes the next restart wait longer; a call that is finished, or a healthy
+    uptime, starts over.
+    """
+
+    mode: str = attrs.field(default="always")
+    """``"always"``, ``"on-failure"`` (not after exit code 0) or ``"never"``."""
+    max_restarts: int = attrs.field(default=10, validator=[_whole, _at_least(0)])
+    """The budget: this many counted deaths within ``within`` seconds; one more and the task is FAILED."""
+    within: float = attrs.field(default=60.0, validator=_at_least(0))
+    """Seconds of the sliding window of the budget."""
+    delay: float = attrs.field(default=0.0, validator=_at_least(0))
+    """Seconds before the first restart; 0 restarts at once."""
+    backoff: float = attrs.field(default=2.0, validator=_at_least(1))
+    """Each further restart of a crash loop waits this many times longer."""
+    max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
+    """Seconds that no delay exceeds."""
+
+    @mode.validator
+    def _known(self, attribute: attrs.Attribute[str], value: str) -> None:
+        if value not in ("always", "on-failure", "never"):
+            raise ValueError(f"mode must be 'always', 'on-failure' or 'never', not {value!r}")
+
+    def wants(self, exit: Exit) -> bool:
+        """True when a child that ended like this should be followed by another."""
+        return self.mode == "always" or (self.mode == "on-failure" and not exit.ok)
+
+    def delay_before(self, in_a_row: int, jitter: float) -> float:
+        """Seconds before the restart after ``in_a_row`` counted deaths; ``jitter`` in [0, 1) takes off up to a
+        tenth."""
+        if in_a_row <= 1:
+            return min(self.delay, self.max_delay)
+        seconds: float = max(self.delay, MIN_BACKOFF) * self.backoff ** min(in_a_row - 2 + (self.delay > 0), 64)
+        return min(seconds, self.max_delay) * (1 - 0.1 * jitter)
+
+
+NEVER = RestartPolicy(mode="never")
+
+
+def restart_policy(option: bool | RestartPolicy | None, default: RestartPolicy) -> RestartPolicy:
+    """What a user's ``restart=`` means. Raises TypeError."""
+    if option is None:
+        return default
+    if isinstance(option, bool):
+        return RestartPolicy() if option else NEVER
+    if isinstance(option, RestartPolicy):
+        return option
+    raise TypeError(f"restart must be True, False or a RestartPolicy, not {option!r}")
+
+
+def _as_classes(on: type[BaseException] | Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
+    return (on,) if isinstance(on, type) else tuple(on)
+
+
+@attrs.frozen
+class RetryPolicy:
+    """When a call that failed is tried again. Deaths of the child are retried; other errors only if ``on`` names
+    them."""
+
+    max: int = attrs.field(default=0, validator=[_whole, _at_least(0)])
+    """How many times, after the first try."""
+    on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_as_classes)
+    """Exceptions of the user's code, or CallTimeout, that are retried too."""
+    delay: float = attrs.field(default=0.0, validator=_at_least(0))
+    """Seconds before the first retry."""
+    backoff: float = attrs.field(default=1.0, validator=_at_least(1))
+    """Each further retry waits this many times longer."""
+
+    @on.validator
+    def _classes(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+        if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in value):
+            raise TypeError(f"on must be exception classes, not {value!r}")
+
+    def allows(self, failures: int, error: BaseException, died: bool) -> bool:
+        """True when, after ``failures`` failed tries the last of which ended with ``error``, another is due."""
+        return failures <= self.max and (died or isinstance(error, self.on))
+
+    def delay_before(self, failures: int) -> float:
+        """Seconds before the retry that follows ``failures`` failed tries."""
+        return float(self.delay * self.backoff ** min(failures - 1, 64))
+
+
+def retry_policy(option: int | RetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
+    """What a user's ``retries=`` means. Raises TypeError or ValueError."""
+    if option is None:
+        return default
+    if isinstance(option, RetryPolicy):
+        return option
+    if isinstance(option, bool) or not isinstance(option, int):
+        raise TypeError(f"retries must be a whole number or a RetryPolicy, not {option!r}")
+    if option < 0:
+        raise ValueError(f"retries must be at least 0, not {option!r}")
+    return RetryPolicy(max=option)
+
+
+# -- instructions: what the supervisor has to do, in this order ------------------------------------
+
+
+@attrs.frozen
+class Launch:
+    """Launch a child for that generation."""
+
+    generation: int
+
+
+@attrs.frozen
+class AskStop:
+    """Send the child a STOP frame."""
+
+
+@attrs.frozen
+class Kill:
+    """Signal the child of that generation."""
+
+    generation: int
+    signum: int
+
+
+@attrs.frozen
+class Arm:
+    """Call ``timer(name, generation, now)`` at that time; replaces the timer of that name."""
+
+    name: str
+    at: float
+    generation: int
+
+
+@attrs.frozen
+class Disarm:
+    """Forget the timer of that name."""
+
+    name: str
+
+
+@attrs.frozen
+class Emit:
+    """Tell the listeners."""
+
+    name: str
+    record: Any
+
+
+@attrs.frozen
+class Judge:
+    """The child is gone: decide what becomes of the calls it had."""
+
+    exit: Exit
+
+
+@attrs.frozen
+class Refuse:
+    """Fail every queued call, and whoever waits for the start, with this error."""
+
+    error: RelieveError
+
+
+@attrs.frozen
+class Settle:
+    """Whoever waits for ``"start"`` or ``"stop"`` is answered."""
+
+    what: str
+    error: RelieveError | None = None
+
+
+Instruction = Launch | AskStop | Kill | Arm | Disarm | Emit | Judge | Refuse | Settle
+
+
+class Lifecycle:
+    """The state machine of one slot. Each method takes the time and returns what has to be done."""
+
+    def __init__(
+        self,
+        name: str,
+        policy: RestartPolicy,
+        start_timeout: float | None,
+        kill_timeout: float,
+        random: Callable[[], float] = random.random,
+    ) -> None:
+        self.name = name
+        self.policy = policy
+        self.start_timeout = start_timeout
+        self.kill_timeout = kill_timeout
+        self.state = State.NEW
+        self.generation = 0
+        self.restarts = 0
+        self.pid: int | None = None
+        self.exports: tuple[str, ...] = ()
+        self.exit: Exit | None = None
+        self.launched_at = 0.0
+        self.was_ready = False  # in this life of the slot: start() has succeeded
+        self._random = random
+        self._then_restart = False  # what STOPPING leads to
+        self._refused: RelieveError | None = None  # why the last child was the last
+        self._asked = False  # the user asked for this start, and is told at once when the script refuses it
+        self._forced = False
+        self._start_error: StartError | None = None
+        self._deaths: deque[float] = deque()
+        self._in_a_row = 0
+        self._history: deque[str] = deque(maxlen=20)
+
+    @property
+    def running(self) -> bool:
+        """True while there is, or soon will be, a child that takes calls."""
+        return self.state in (State.STARTING, State.READY, State.WAITING)
+
+    @property
+    def accepts(self) -> bool:
+        """True while calls may wait here: there is a child, or another will come."""
+        return self.running or (self.state is State.STOPPING and self._then_restart)
+
+    def refusal(self) -> NotRunning:
+        """Why a call is not accepted."""
+        match self.state:
+            case State.STOPPING:
+                return Stopped(f"task {self.name!r} is stopping", task=self.name)
+            case State.FAILED:
+                return NotRunning(f"task {self.name!r} has failed: {self._refused}", task=self.name)
+        if isinstance(self._refused, NotRunning):
+            return type(self._refused)(f"{self._refused}; start() starts it again", task=self.name)
+        return NotRunning(f"task {self.name!r} is not running", task=self.name)
+
+    # -- what the user asks ------------------------------------------------------------------------
+
+    def start(self, now: float) -> list[Instruction]:
+        """Raises AlreadyRunning, or Stopped while the last child is still leaving."""
+        if self.running:
+            raise AlreadyRunning(f"task {self.name!r} is {self.state.value} already", task=self.name)
+        if self.state is State.STOPPING:
+            raise Stopped(f"task {self.name!r} is stopping: wait for stop() before start()", task=self.name)
+        self._deaths.clear()
+        self._in_a_row = 0
+        self.was_ready = False
+        self._asked = True
+        return self._launch(now)
+
+    def stop(self, now: float, timeout: float | None = None) -> list[Instruction]:
+        """Finish and leave; killed after ``timeout`` seconds (``kill_timeout`` if None)."""
+        match self.state:
+            case State.NEW | State.WAITING | State.FAILED:
+                return [*self._move(State.STOPPED), Disarm("restart"), Refuse(self._stopped()), Settle("stop")]
+            case State.STOPPED:
+                return [Settle("stop")]
+            case State.STOPPING:
+                self._then_restart = False
+                return [Refuse(self._stopped())]
+        grace = self.kill_timeout if timeout is None else timeout
+        return [
+            *self._move(State.STOPPING),
+            Disarm("start"),
+            Refuse(self._stopped()),
+            AskStop(),
+            Arm("grace", now + grace, self.generation),
+        ]
+
+    def kill(self, now: float, signum: int) -> list[Instruction]:
+        """Leave now, by that signal; followed by SIGKILL after ``kill_timeout``."""
+        if self.state not in (State.STARTING, State.READY, State.STOPPING):
+            return self.stop(now)
+        self._then_restart = False
+        moved = self._move(State.STOPPING) if self.state is not State.STOPPING else []
+        ladder: list[Instruction] = [Kill(self.generation, signum)]
+        if signum != Signals.SIGKILL:
+            ladder.append(Arm("grace", now + self.kill_timeout, self.generation))
+        return [*moved, Disarm("start"), Refuse(self._stopped()), *ladder]
+
+    def restart(self, now: float) -> list[Instruction]:
+        """Stop, then start again; starts a task that is not running. Raises Stopped while it is being stopped."""
+        match self.state:
+            case State.NEW | State.STOPPED | State.FAILED:
+                return self.start(now)
+            case State.WAITING:
+                self._asked = True
+                return [Disarm("restart"), *self._relaunch(now, 0.0)]
+            case State.STOPPING if not self._then_restart:
+                raise Stopped(f"task {self.name!r} is stopping and cannot be restarted", task=self.name)
+            case State.STOPPING:
+                return []
+        self._then_restart = self._asked = True
+        return [
+            *self._move(State.STOPPING),
+            Disarm("start"),
+            AskStop(),
+            Arm("grace", now + self.kill_timeout, self.generation),
+        ]
+
+    def replace(self, now: float) -> list[Instruction]:
+        """Kill the child at once and restart: it does not answer, or broke the protocol."""
+        if self.state not in (State.STARTING, State.READY):
+            return [Kill(self.generation, Signals.SIGKILL)] if self.state is State.STOPPING else []
+        self._forced = True
+        return [Kill(self.generation, Signals.SIGKILL)]
+
+    def disown(self) -> None:
+        """In a process that was just forked: whatever runs belongs to the original."""
+        self.state = State.STOPPED
+        self.pid = None
+        self._refused = NotRunning(f"task {self.name!r} belongs to the process that forked this one", task=self.name)
+
+    # -- what happens ------------------------------------------------------------------------------
+
+    def launched(self, generation: int, pid: int, now: float) -> list[Instruction]:
+        """A child came to be."""
+        if generation != self.generation:
+            return []
+        self.pid = pid
+        return [Emit("start", Started(task=self.name, pid=pid, restarts=self.restarts))]
+
+    def ready(self, generation: int, exports: tuple[str, ...], now: float) -> list[Instruction]:
+        """The child says that it is ready."""
+        if generation != self.generation or self.state is not State.STARTING:
+            return []
+        self.exports = exports
+        self.was_ready, self._asked = True, False
+        record = Ready(task=self.name, pid=self.pid or 0, exports=exports, took=now - self.launched_at)
+        return [*self._move(State.READY), Disarm("start"), Emit("ready", record), Settle("start")]
+
+    def start_failed(self, generation: int, error: StartError) -> list[Instruction]:
+        """The child says why it cannot become ready; its exit follows."""
+        if generation == self.generation and self._start_error is None:
+            self._start_error = error
+        return []
+
+    def timer(self, name: str, generation: int, now: float) -> list[Instruction]:
+        """A timer is due. A grace timer belongs to one child: it does nothing once that is gone."""
+        if name == "restart":
+            return self._launch(now) if self.state is State.WAITING else []
+        if generation != self.generation:
+            return []
+        if name == "start" and self.state is State.STARTING:
+            self._start_error = StartError(
+                f"task {self.name!r} was not ready after {self.start_timeout} seconds (start_timeout)", task=self.name
+            )
+        elif name != "grace" or self.state is not State.STOPPING:
+            return []
+        self._forced = True
+        return [Kill(generation, Signals.SIGKILL)]
+
+    def exited(
+        self,
+        generation: int,
+        code: int | None,
+        signum: int | None,
+        now: float,
+        *,
+        blamed: bool = False,
+        worked: bool = False,
+    ) -> list[Instruction]:
+        """The child was reaped, or never came to be.
+
+        ``blamed`` says that a call was running, which then is what died; ``worked`` that it had finished one before.
+        """
+        if generation != self.generation or self.state not in (State.STARTING, State.READY, State.STOPPING):
+            return []
+        self.exit = Exit(
+            task=self.name,
+            pid=self.pid,
+            code=code,
+            signal=_signal_name(signum),
+            forced=self._forced and signum is not None,
+            uptime=max(0.0, now - self.launched_at),
+        )
+        self.pid = None
+        happened: list[Instruction] = [Disarm("start"), Disarm("grace"), Emit("exit", self.exit), Judge(self.exit)]
+        if self.state is State.STOPPING:
+            return happened + self._after_stop(now)
+        refused = self._asked and self._start_error is not None
+        if self.state is State.STARTING and (refused or not self.was_ready):
+            return happened + self._give_up(self._why_not_started())
+        if self.state is State.STARTING and self._start_error is not None:
+            happened.append(Emit("error", Failed(task=self.name, method=None, error=self._start_error)))
+        if not self.policy.wants(self.exit):
+            ended = NotRunning(f"task {self.name!r} has ended: {self.exit.describe()}", task=self.name)
+            self._refused = ended
+            return [*happened, *self._move(State.STOPPED), Refuse(ended), Settle("stop")]
+        return happened + self._restart_or_give_up(now, blamed, worked)
+
+    # -- how it goes on ----------------------------------------------------------------------------
+
+    def _after_stop(self, now: float) -> list[Instruction]:
+        if self._then_restart:
+            self._then_restart = False
+            return self._relaunch(now, 0.0)
+        return [*self._move(State.STOPPED), Refuse(self._stopped()), Settle("stop")]
+
+    def _restart_or_give_up(self, now: float, blamed: bool, worked: bool) -> list[Instruction]:
+        assert self.exit is not None
+        if blamed or worked or self.exit.uptime >= HEALTHY_UPTIME:
+            self._in_a_row = 0
+        if not blamed:
+            self._in_a_row += 1
+            if not self.exit.ok:
+                self._deaths.append(now)
+        while self._deaths and self._deaths[0] < now - self.policy.within:
+            self._deaths.popleft()
+        if len(self._deaths) > self.policy.max_restarts:
+            return self._give_up(
+                StartError(
+                    f"task {self.name!r} died {len(self._deaths)} times within {self.policy.within:g} seconds, which "
+                    f"is more than its RestartPolicy allows (max_restarts={self.policy.max_restarts}); the last "
+                    f"time: {self.exit.describe()}",
+                    task=self.name,
+                )
+            )
+        delay = 0.0 if blamed else self.policy.delay_before(self._in_a_row, self._random())
+        return self._relaunch(now, max(delay, self.policy.delay if blamed else 0.0))
+
+    def _relaunch(self, now: float, delay: float) -> list[Instruction]:
+        self.restarts += 1
+        told = Emit("restart", Restarting(task=self.name, restarts=self.restarts, delay=delay))
+        if delay <= 0:
+            return [told, *self._launch(now)]
+        waiting = self._move(State.WAITING) if self.state is not State.WAITING else []
+        return [*waiting, told, Arm("restart", now + delay, self.generation)]
+
+    def _launch(self, now: float) -> list[Instruction]:
+        self.generation += 1
+        self.pid = None
+        self.launched_at = now
+        self._forced = False
+        self._start_error = None
+        moved = self._move(State.STARTING) if self.state is not State.STARTING else []
+        instructions = [*moved, Launch(self.generation)]
+        if self.start_timeout is not None:
+            instructions.append(Arm("start", now + self.start_timeout, self.generation))
+        return instructions
+
+    def _give_up(self, error: StartError) -> list[Instruction]:
+        self._refused = error
+        told = Emit("error", Failed(task=self.name, method=None, error=error))
+        return [
+            *self._move(State.FAILED),
+            told,
+            Emit("failed", self.exit),
+            Refuse(error),
+            Settle("start", error),
+            Settle("stop"),
+        ]
+
+    def _why_not_started(self) -> StartError:
+        if self._start_error is not None:
+            return self._start_error
+        assert self.exit is not None
+        return StartError(f"task {self.name!r} ended before it was ready: {self.exit.describe()}", task=self.name)
+
+    def _stopped(self) -> Stopped:
+        self._refused = Stopped(f"task {self.name!r} was stopped", task=self.name)
+        return self._refused
+
+    def _move(self, after: State) -> list[Instruction]:
+        before = self.state
+        self._history.append(f"{before.value}->{after.value}")
+        if after not in _LEGAL[before]:
+            raise RelieveError(f"illegal move of task {self.name!r}: {', '.join(self._history)}")
+        self.state = after
+        return [Emit("state", StateChanged(task=self.name, before=before, after=after))]
+
+
+def _signal_name(signum: int | None) -> str | None:
+    if signum is None:
+        return None
+    try:
+        return Signals(signum).name
+    except ValueError:  # a real-time signal has no name
+        return f"signal {signum}"

@@ -1,0 +1,132 @@
+"""What a user may say of a task, checked at construction: each wrong option is refused by name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any, TypedDict
+
+import attrs
+
+from relieve_py.lifecycle import RestartPolicy
+
+
+class TaskKeywords(TypedDict, total=False):
+    """The keyword arguments of every task; TaskOptions says what each means."""
+
+    name: str | None
+    args: Iterable[Any]
+    restart: bool | RestartPolicy | None
+    env: Mapping[str, str] | None
+    cwd: str | os.PathLike[str] | None
+    containers: Iterable[Any]
+    interfaces: Iterable[Any]
+    launcher: Any
+    serializer: Any
+    ready: str | None
+    start_timeout: float | None
+    kill_timeout: float
+
+
+def _seconds(allow_none: bool) -> Any:
+    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None and allow_none:
+            return
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
+        if not value >= 0:
+            raise ValueError(f"{attribute.name} must be at least 0 seconds, not {value!r}")
+
+    return check
+
+
+def _as_tuple(name: str) -> Any:
+    def convert(value: Any) -> tuple[Any, ...]:
+        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
+            raise TypeError(f"{name} must be a list or tuple, not {value!r}")
+        return tuple(value)
+
+    return convert
+
+
+@attrs.frozen(kw_only=True)
+class TaskOptions:
+    """The options of every task."""
+
+    name: str | None = attrs.field(default=None)
+    """Unique within its worker; made from the script's name if not given."""
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("args"))
+    """The start arguments: given to the script's ``start()``, and ``sys.argv`` of a program."""
+    restart: bool | RestartPolicy | None = attrs.field(default=None)
+    """When a child that ended is followed by another; None is the default of the kind of task."""
+    env: dict[str, str] = attrs.field(
+        factory=dict, converter=lambda env: dict(env) if isinstance(env, Mapping) else env or {}
+    )
+    """Variables added to the parent's environment, as it is at each launch."""
+    cwd: str | None = attrs.field(
+        default=None, converter=lambda cwd: os.fspath(cwd) if isinstance(cwd, os.PathLike) else cwd
+    )
+    """The child's working directory; None is the parent's, as it is at the first launch."""
+    containers: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("containers"))
+    """Run inside the child before it is ready: ``"pkg.mod:name"`` or callables."""
+    interfaces: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("interfaces"))
+    """Attached to the task in the parent: objects with ``attach(task)``."""
+    launcher: Any = "forkserver"
+    """``"forkserver"``, ``"spawn"``, ``"fork"``, the name of a plug-in's, or a launcher."""
+    serializer: Any = "pickle"
+    """``"pickle"``, ``"json"``, ``"cbor"``, the name of a plug-in's, or a serializer."""
+    ready: str | None = attrs.field(default=None)
+    """``"call"``: a program is ready when it calls ``ipc.ready()``; None: once it begins to run."""
+    start_timeout: float | None = attrs.field(default=30.0, validator=_seconds(allow_none=True))
+    """Seconds a child may take to become ready; None: for ever."""
+    kill_timeout: float = attrs.field(default=5.0, validator=_seconds(allow_none=False))
+    """Seconds a child gets to leave, or to give up a cancelled call, before SIGKILL."""
+
+    @name.validator
+    def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and (not isinstance(value, str) or not value):
+            raise TypeError(f"name must be a non-empty string, not {value!r}")
+
+    @env.validator
+    def _strings(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, dict) or not all(isinstance(part, str) for pair in value.items() for part in pair):
+            raise TypeError(f"env must be a mapping of strings to strings, not {value!r}")
+        wrong = [part for pair in value.items() for part in pair if "\0" in part]
+        if wrong or any("=" in key or not key for key in value):
+            raise ValueError(f"env has a name or a value that no environment can hold: {value!r}")
+
+    @cwd.validator
+    def _path(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not isinstance(value, str):
+            raise TypeError(f"cwd must be a path, not {value!r}")
+
+    @restart.validator
+    def _policy(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and not isinstance(value, (bool, RestartPolicy)):
+            raise TypeError(f"restart must be True, False or a RestartPolicy, not {value!r}")
+
+    @ready.validator
+    def _when(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value not in (None, "call"):
+            raise ValueError(f"ready must be 'call' or None, not {value!r}")
+
+    @containers.validator
+    def _runnable(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+        for container in value:
+            if not isinstance(container, str) and not callable(container):
+                raise TypeError(f"containers must be 'pkg.mod:name' or callables; {container!r} is neither")
+
+    @interfaces.validator
+    def _attachable(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
+        for interface in value:
+            if not callable(getattr(interface, "attach", None)):
+                raise TypeError(f"interfaces must have a method attach(task); {interface!r} has none")
+
+
+def read_options(kind: str, keywords: Mapping[str, Any]) -> TaskOptions:
+    """The options that a user gave to that kind of task. Raises TypeError or ValueError that names the wrong one."""
+    known = [field.name for field in attrs.fields(TaskOptions)]
+    for keyword in keywords:
+        if keyword not in known:
+            raise TypeError(f"{kind} has no option {keyword!r}; its options are: {', '.join(known)}")
+    return TaskOptions(**keywords)

@@ -1,0 +1,167 @@
+"""The face that tasks and workers share for remote calls: get, call, stream, the proxy, and per-call options."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any, cast
+
+import attrs
+
+from relieve_py.calls import Call, CallOptions, Mode, Reply, Stream
+from relieve_py.lifecycle import RetryPolicy, retry_policy
+from relieve_py.mapping import Map
+
+_UNSET: Any = object()
+
+
+class Remote(ABC):
+    """Something that runs calls. A subclass says how one is submitted."""
+
+    @abstractmethod
+    def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
+        """Encode and send it. Raises EncodeError."""
+
+    @property
+    @abstractmethod
+    def _call_options(self) -> CallOptions:
+        """What holds for calls that say nothing else."""
+
+    @abstractmethod
+    def _exported(self) -> Iterable[str]:
+        """The names that the child exports, as far as they are known."""
+
+    def get(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Reply:
+        """Know: a Reply of what ``method(*args, **kwargs)`` returns in the child.
+
+        Without a method it is the default function; the name of something that is no function gives its value. Raises
+        EncodeError for arguments that cannot be sent.
+        """
+        return cast(Reply, self._submit(Call(Mode.GET, _name(method), self._call_options), args, kwargs))
+
+    def call(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Reply:
+        """Do: a Reply of None that settles once the child has accepted the call.
+
+        What the function raises later is an ``error`` event, and a log record when nobody listens. Raises EncodeError.
+        """
+        return cast(Reply, self._submit(Call(Mode.CALL, _name(method), self._call_options), args, kwargs))
+
+    def stream(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Stream:
+        """The items of what the function returns or yields, sync or async, with backpressure. Raises EncodeError."""
+        return cast(Stream, self._submit(Call(Mode.STREAM, _name(method), self._call_options), args, kwargs))
+
+    def map(
+        self,
+        method: str | None,
+        items: Iterable[Any] | AsyncIterable[Any],
+        *,
+        unordered: bool = False,
+        return_exceptions: bool = False,
+    ) -> Map:
+        """``method(item)`` for each item, as an iterator, sync and async, in the order of the items.
+
+        Items are taken, and results kept, only as far ahead as keeps every child busy. An item's error is raised at its
+        place, and iteration can go on after it; with ``return_exceptions`` it is returned there. ``unordered``: as
+        they come.
+        """
+        return Map(self._submit_item(_name(method)), items, self._width, unordered, return_exceptions)
+
+    def _submit_item(self, method: str | None) -> Callable[[Any], Reply]:
+        def submit(item: Any) -> Reply:
+            return cast(Reply, self._submit(Call(Mode.GET, method, self._call_options), (item,), {}))
+
+        return submit
+
+    @abstractmethod
+    def _width(self) -> int:
+        """How many calls can run at once."""
+
+    @property
+    def remote(self) -> Proxy:
+        """A proxy: ``task.remote.data(1)`` is ``task.get("data", 1)``."""
+        return Proxy(self)
+
+    def options(
+        self,
+        *,
+        timeout: float | None = _UNSET,
+        retries: int | RetryPolicy = _UNSET,
+        poison_after: int | None = _UNSET,
+        key: Any = _UNSET,
+    ) -> Remote:
+        """The same, with other options for the calls made through it.
+
+        ``timeout``: seconds a call may run; ``retries``: how often, or by what RetryPolicy, it is tried again;
+        ``poison_after``: how many children it may kill; ``key``: what a sticky strategy goes by. Raises TypeError or
+        ValueError that names the option.
+        """
+        changes = {"timeout": timeout, "poison_after": poison_after, "key": key}
+        changes = {name: value for name, value in changes.items() if value is not _UNSET}
+        if retries is not _UNSET:
+            changes["retries"] = retry_policy(retries, self._call_options.retries)
+        return Bound(self, call_options(self._call_options, **changes))
+
+
+def call_options(base: CallOptions, **changes: Any) -> CallOptions:
+    """``base`` with changes. Raises TypeError or ValueError that names the option."""
+    timeout = changes.get("timeout")
+    if timeout is not None:
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+        if not timeout > 0:
+            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+    poison_after = changes.get("poison_after")
+    if poison_after is not None:
+        if isinstance(poison_after, bool) or not isinstance(poison_after, int):
+            raise TypeError(f"poison_after must be a whole number, not {poison_after!r}")
+        if poison_after < 1:
+            raise ValueError(f"poison_after must be at least 1, not {poison_after!r}")
+    return attrs.evolve(base, **changes)
+
+
+def _name(method: Any) -> str | None:
+    if method is not None and not isinstance(method, str):
+        raise TypeError(f"a method is named by a string, not {method!r}")
+    return method
+
+
+class Bound(Remote):
+    """A task or worker with other call options."""
+
+    def __init__(self, remote: Remote, options: CallOptions) -> None:
+        self._remote = remote
+        self._options = options
+
+    def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
+        return self._remote._submit(call, args, kwargs)
+
+    @property
+    def _call_options(self) -> CallOptions:
+        return self._options
+
+    def _exported(self) -> Iterable[str]:
+        return self._remote._exported()
+
+    def _width(self) -> int:
+        return self._remote._width()
+
+
+class Proxy:
+    """What the child exports, as methods of an object; each returns the Reply of ``get``."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.__dict__["_remote"] = remote
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        remote: Remote = self.__dict__["_remote"]
+
+        def method(*args: Any, **kwargs: Any) -> Reply:
+            return remote.get(name, *args, **kwargs)
+
+        method.__name__ = method.__qualname__ = name
+        return method
+
+    def __dir__(self) -> list[str]:
+        return sorted(self.__dict__["_remote"]._exported())

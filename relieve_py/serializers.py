@@ -1,0 +1,406 @@
+"""Objects to payloads and back: pickle 5 with out-of-band buffers, dill for what pickle cannot, json, cbor.
+
+A Payload is what a frame carries of an object: ``data``, large ``buffers`` that are not copied into it, and
+``descriptors``
+(sockets and files are handed over as descriptors and arrive as the same Python type).
+
+``pickle`` tries three ways, each slower and stronger than the one before: plain ``pickle.dumps``; a pickler that knows
+descriptors, memoryviews, and functions and classes that the other side cannot import (each of those is sent by value,
+with dill); and dill for the whole object.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import pickle
+import sys
+import threading
+import weakref
+from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
+from typing import Any, Protocol, runtime_checkable
+
+from relieve_py.errors import DecodeError, EncodeError
+from relieve_py.wire import MAX_BUFFERS
+
+OUT_OF_BAND = 16384
+"""Buffers from this many bytes on travel beside the pickle. Less: more parts a frame; more: more copying."""
+
+Bytes = bytes | bytearray | memoryview
+
+
+class Descriptors:
+    """File descriptors with an owner: closed when the last reference to this object goes."""
+
+    __slots__ = ("fds",)
+
+    def __init__(self, fds: list[int]) -> None:
+        self.fds = fds
+
+    def __del__(self) -> None:
+        while self.fds:
+            try:
+                os.close(self.fds.pop())
+            except OSError:  # closed by someone else: nothing of ours is left to close
+                continue
+
+
+class Payload:
+    """What travels of one object. ``descriptors`` is None or the owner of the descriptors that go with it."""
+
+    __slots__ = ("buffers", "data", "descriptors")
+
+    def __init__(
+        self, data: Bytes, buffers: list[Bytes] | tuple[Bytes, ...] = (), descriptors: Descriptors | None = None
+    ) -> None:
+        self.data = data
+        self.buffers = buffers
+        self.descriptors = descriptors
+
+    def __len__(self) -> int:
+        return len(self.data) + sum(len(b) for b in self.buffers)
+
+
+@runtime_checkable
+class Serializer(Protocol):
+    """Turns objects into payloads. An instance is sent to the child by pickle, so its class must be importable there.
+
+    ``name`` is how users ask for it. ``any_object`` says whether it carries every Python object (so that exceptions
+    and code can travel as themselves) or only plain data; the latter is for children that are not trusted.
+    """
+
+    name: str
+    any_object: bool
+
+    def encode(self, obj: Any) -> Payload:
+        """The payload of ``obj``. Raises any exception when it cannot be carried."""
+        ...
+
+    def decode(self, payload: Payload) -> Any:
+        """The object again. Raises any exception when ``payload`` is not valid."""
+        ...
+
+
+class PickleSerializer:
+    """pickle protocol 5, and dill where pickle cannot."""
+
+    name = "pickle"
+    any_object = True
+
+    def encode(self, obj: Any) -> Payload:
+        buffers: list[Bytes] = []
+
+        def beside(buffer: pickle.PickleBuffer) -> bool:
+            return _beside(buffer, buffers)
+
+        try:
+            data = pickle.dumps(obj, 5, buffer_callback=beside)
+        except Exception:
+            return _encode_rich(obj)
+        if b"__main__" in data:  # a name of __main__ means another thing on the other side
+            return _encode_rich(obj)
+        return Payload(data, buffers)
+
+    def decode(self, payload: Payload) -> Any:
+        if payload.descriptors is None:
+            return pickle.loads(payload.data, buffers=payload.buffers)
+        _arriving.fds = payload.descriptors.fds
+        try:
+            return pickle.loads(payload.data, buffers=payload.buffers)
+        finally:
+            _arriving.fds = None
+
+
+class JsonSerializer:
+    """json: plain data only; nothing that arrives is ever executed. Tuples arrive as lists."""
+
+    name = "json"
+    any_object = False
+
+    def encode(self, obj: Any) -> Payload:
+        import json
+
+        return Payload(json.dumps(obj, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass"))
+
+    def decode(self, payload: Payload) -> Any:
+        import json
+
+        return json.loads(bytes(payload.data).decode("utf-8", "surrogatepass"))
+
+
+class CborSerializer:
+    """cbor, by cbor2: plain data with bytes, dates, decimals and sets. Tuples arrive as lists."""
+
+    name = "cbor"
+    any_object = False
+
+    def __init__(self) -> None:
+        try:
+            importlib.import_module("cbor2")
+        except ImportError as error:
+            raise ImportError(
+                "the cbor serializer needs cbor2: pip install 'relieve-py[cbor]'", name="cbor2"
+            ) from error
+
+    def encode(self, obj: Any) -> Payload:
+        import cbor2
+
+        return Payload(cbor2.dumps(obj))
+
+    def decode(self, payload: Payload) -> Any:
+        import cbor2
+
+        return cbor2.loads(bytes(payload.data))
+
+
+def encode(serializer: Serializer, obj: Any, /, **named_parts: Any) -> Payload:
+    """``serializer.encode(obj)``; raises EncodeError that names the part that cannot be carried.
+
+    ``named_parts`` are the parts of ``obj`` under the names that its owner knows them by.
+    """
+    try:
+        return serializer.encode(obj)
+    except EncodeError:
+        raise
+    except Exception as error:
+        named, culprit = "the message", obj
+        for name, part in named_parts.items():
+            if not _encodes(serializer, part):
+                path, culprit = _find_culprit(serializer, part)
+                named = name + path
+                break
+        raise EncodeError(
+            f"{named} cannot be sent with the {serializer.name} serializer: "
+            f"{type(culprit).__name__} object: {_first_line(error)}",
+            path=named,
+        ) from error
+
+
+def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
+    """``serializer.decode(payload)``; raises DecodeError that names ``what``."""
+    try:
+        return serializer.decode(payload)
+    except DecodeError:
+        raise
+    except (Exception, SystemExit) as error:
+        hint = ""
+        if isinstance(error, ModuleNotFoundError):
+            hint = "; make that module importable here, or return plain data"
+        raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {_first_line(error)}{hint}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [""])[0]
+
+
+def _beside(buffer: pickle.PickleBuffer, buffers: list[Bytes]) -> bool:
+    """pickle's buffer_callback: False takes the buffer out of band. Small and strided ones stay in the pickle."""
+    try:
+        raw = buffer.raw()
+    except BufferError:
+        return True
+    if raw.nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
+        return True
+    buffers.append(raw)
+    return False
+
+
+# -- the stronger ways -----------------------------------------------------------------------------
+
+
+class _Arriving(threading.local):
+    """The descriptors of the payload that this thread decodes; those left over are closed by their owner."""
+
+    fds: list[int] | None = None
+
+
+_arriving = _Arriving()
+
+
+class _RichPickler(pickle.Pickler):
+    """pickle that also knows descriptors, memoryviews, and code that the other side cannot import."""
+
+    def __init__(self, file: io.BytesIO, buffers: list[Bytes], fds: list[int]) -> None:
+        super().__init__(file, 5, buffer_callback=lambda buffer: _beside(buffer, buffers))
+        self._fds = fds
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, type):
+            return NotImplemented if _importable(obj) else _reduce_class(obj)
+        if isinstance(obj, FunctionType):
+            return NotImplemented if _importable(obj) else (_load_by_value, (_dump_by_value(obj),))
+        if isinstance(obj, (ModuleType, CodeType, CellType, MappingProxyType)):
+            return _load_by_value, (_dump_by_value(obj),)
+        return _reduce_plain(obj, self._fds)
+
+
+def _reduce_plain(obj: Any, fds: list[int]) -> Any:
+    """How memoryviews and objects around a descriptor travel; NotImplemented for all else."""
+    if isinstance(obj, memoryview):
+        return _rebuild_memoryview, (pickle.PickleBuffer(obj), obj.format, obj.shape)
+    socket = sys.modules.get("socket")
+    if socket is not None and isinstance(obj, socket.socket):
+        return _rebuild_socket, (_give(obj.fileno(), fds), obj.family, obj.type, obj.proto, obj.gettimeout())
+    if isinstance(obj, io.TextIOWrapper):
+        obj.flush()
+        binary = obj.buffer
+        return _rebuild_text, (binary, obj.encoding, obj.errors, obj.line_buffering)
+    if isinstance(obj, (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom)):
+        if obj.writable():
+            obj.flush()
+        raw = obj if isinstance(obj, io.FileIO) else obj.raw
+        mode = getattr(raw, "mode", "rb")
+        return _rebuild_file, (_give(obj.fileno(), fds), mode, type(obj) is not io.FileIO)
+    return NotImplemented
+
+
+def _give(fd: int, fds: list[int]) -> int:
+    """Keep a copy of ``fd`` for the journey; return its place among the descriptors."""
+    if fd < 0:
+        raise ValueError("it is closed")
+    fds.append(os.dup(fd))
+    return len(fds) - 1
+
+
+def _take(index: int) -> int:
+    """The descriptor at that place of the payload being decoded, now the caller's."""
+    fds = _arriving.fds
+    if fds is None or index >= len(fds):
+        raise DecodeError("a descriptor is missing from the message")
+    return os.dup(fds[index])
+
+
+def _rebuild_memoryview(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:
+    view = memoryview(buffer).cast("B")
+    return view if format == "B" and len(shape) == 1 else view.cast(format, shape)  # type: ignore[call-overload,no-any-return]
+
+
+def _rebuild_socket(index: int, family: int, type: int, proto: int, timeout: float | None) -> Any:
+    import socket
+
+    sock = socket.socket(family, type, proto, fileno=_take(index))
+    sock.settimeout(timeout)
+    return sock
+
+
+def _rebuild_file(index: int, mode: str, buffered: bool) -> Any:
+    return open(_take(index), mode, buffering=-1 if buffered else 0, closefd=True)
+
+
+def _rebuild_text(binary: Any, encoding: str, errors: str, line_buffering: bool) -> io.TextIOWrapper:
+    return io.TextIOWrapper(binary, encoding, errors, line_buffering=line_buffering)
+
+
+def _importable(obj: Any) -> bool:
+    """True when the other side finds the same function or class by its module and name."""
+    module = getattr(obj, "__module__", None)
+    if module is None or module == "__main__":
+        return False
+    found: Any = sys.modules.get(module)
+    for name in obj.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is obj
+
+
+def _encode_rich(obj: Any) -> Payload:
+    fds: list[int] = []
+    owner = Descriptors(fds)  # closes what was taken when encoding fails half-way
+    buffers: list[Bytes] = []
+    file = io.BytesIO()
+    try:
+        _RichPickler(file, buffers, fds).dump(obj)
+    except Exception as error:
+        try:
+            return Payload(_dump_by_value(obj))
+        except Exception:
+            raise error from None
+    return Payload(file.getbuffer(), buffers, owner if fds else None)
+
+
+def _dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
+    """dill's pickle of ``obj``. Classes are sent so that each side knows its own again, see _reduce_class."""
+    import dill
+
+    class ByValue(dill.Pickler):  # type: ignore[misc,name-defined] # dill is untyped
+        def reducer_override(self, part: Any) -> Any:
+            if isinstance(part, type) and part not in within and not _importable(part):
+                return _reduce_class(part, within)
+            return NotImplemented
+
+    file = io.BytesIO()
+    ByValue(file, protocol=5, recurse=True).dump(obj)
+    return file.getvalue()
+
+
+def _load_by_value(data: bytes) -> Any:
+    import dill
+
+    return dill.loads(data, ignore=True)
+
+
+# A class sent by value is known on both sides by a token, so that it comes back as the class that left, and
+# ``except MyError`` works for a class of the user's __main__.
+_token_of_class: weakref.WeakKeyDictionary[type, tuple[str, bytes]] = weakref.WeakKeyDictionary()
+_class_of_token: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+
+
+def _reduce_class(cls: type, within: frozenset[type] = frozenset()) -> Any:
+    if getattr(sys.modules.get("builtins"), cls.__name__, None) is cls or cls.__module__ == "builtins":
+        return NotImplemented
+    known = _token_of_class.get(cls)
+    if known is None:
+        known = os.urandom(16).hex(), _dump_by_value(cls, within | {cls})
+        _token_of_class[cls] = known
+        _class_of_token[known[0]] = cls
+    return _rebuild_class, known
+
+
+def _rebuild_class(token: str, data: bytes) -> type:
+    cls = _class_of_token.get(token)
+    if cls is None:
+        cls = _load_by_value(data)
+        _token_of_class[cls] = token, data
+        _class_of_token[token] = cls
+    return cls
+
+
+# -- the part that cannot be sent ------------------------------------------------------------------
+
+
+def _find_culprit(serializer: Serializer, obj: Any) -> tuple[str, Any]:
+    """The path below ``obj`` of the smallest part that cannot be sent, and that part."""
+    path, seen = "", {id(obj)}
+    for _ in range(32):  # deeper than that, the outer parts of the path are help enough
+        for step, part in _parts(obj):
+            if id(part) not in seen and not _encodes(serializer, part):
+                seen.add(id(part))
+                path, obj = path + step, part
+                break
+        else:
+            return path, obj
+    return path, obj
+
+
+def _parts(obj: Any) -> list[tuple[str, Any]]:
+    if isinstance(obj, dict):
+        return [(f"[{key!r}]", value) for key, value in obj.items()]
+    if isinstance(obj, (list, tuple, set, frozenset)):
+        return [(f"[{i}]", value) for i, value in enumerate(obj)]
+    if isinstance(obj, (type, FunctionType, ModuleType)):
+        return []
+    held = [(f".{name}", value) for name, value in getattr(obj, "__dict__", {}).items()]
+    for cls in type(obj).__mro__:
+        names = cls.__dict__.get("__slots__", ())
+        for name in (names,) if isinstance(names, str) else names:
+            if hasattr(obj, name):
+                held.append((f".{name}", getattr(obj, name)))
+    return held
+
+
+def _encodes(serializer: Serializer, part: Any) -> bool:
+    try:
+        serializer.encode(part)
+    except Exception:
+        return False
+    return True

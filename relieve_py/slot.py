@@ -1,0 +1,830 @@
+"""The deeds of one task: what ``lifecycle`` and the table of calls decide is done here, under the slot's one lock.
+
+The lock is held for decisions and for sends that never block. Whatever runs code of others (settling replies, telling
+listeners, resubmitting calls) is collected meanwhile and done after the lock is free.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import logging
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from relieve_py.birth import Birth
+from relieve_py.calls import Call, CallTable, Encoded, Mode, Reply
+from relieve_py.child.boot import Plan, boot_frame
+from relieve_py.errors import (
+    DecodeError,
+    MethodNotFound,
+    NotRunning,
+    PoisonCall,
+    ProtocolError,
+    RelieveError,
+    RemoteError,
+    RemoteTraceback,
+    RetriesExhausted,
+    StartError,
+    TaskDied,
+)
+from relieve_py.events import Exit, Strand
+from relieve_py.launchers.base import Launcher
+from relieve_py.lifecycle import (
+    Arm,
+    AskStop,
+    Disarm,
+    Emit,
+    Instruction,
+    Judge,
+    Kill,
+    Launch,
+    Lifecycle,
+    Refuse,
+    Settle,
+    State,
+)
+from relieve_py.serializers import Descriptors, Payload, Serializer, decode
+from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.turns import Turns
+from relieve_py.wire import Frame, Kind
+
+logger = logging.getLogger("relieve_py")
+
+HANGUP_GRACE = 0.25
+"""Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be
+reaped."""
+LAUNCH_TRIES = 3
+"""How often a launch is tried again when the server process died over it."""
+
+Deeds = list[Callable[[], object]]
+
+
+class Owner(Protocol):
+    """The task of a slot, as the slot sees it. None of these may block."""
+
+    @property
+    def face(self) -> Any:
+        """The task itself, as replies give it to users."""
+        ...
+
+    def tell(self, name: str, record: Any) -> None:
+        """A lifecycle event; called under the slot's lock."""
+        ...
+
+    def deliver(self, name: str, args: list[Any]) -> None:
+        """An event of the child; called on the strand."""
+        ...
+
+    def nothing_will_come(self, error: BaseException) -> None:
+        """No child is left, and no other will follow."""
+        ...
+
+    def call_failed(self, call: Call, error: BaseException) -> None:
+        """A call failed and nobody waits for its reply."""
+        ...
+
+
+class Slot:
+    """One supervised child after another, and the calls on it. Methods may be called from any thread unless they
+    say otherwise."""
+
+    def __init__(
+        self,
+        owner: Owner,
+        supervisor: Supervisor,
+        launcher: Launcher,
+        life: Lifecycle,
+        plan: Plan,
+        objects: Callable[[], Payload],
+        env: dict[str, str],
+        serializer: Serializer,
+        strand: Strand,
+        startable: bool = True,
+    ) -> None:
+        self.owner = owner
+        self.life = life
+        self.table = CallTable()
+        self.busy = False  # the child asked for no calls
+        self.on_room: Callable[[], object] | None = None  # its worker: there is room, or the state has changed
+        self._supervisor = supervisor
+        self._launcher = launcher
+        self._plan = plan
+        self._objects = objects
+        self._env = env
+        self._serializer = serializer
+        self._strand = strand
+        self._startable = startable
+        self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
+        self._turns = Turns()
+        self._birth: Birth | None = None
+        self._tries = 0
+        self._pending_signal: int | None = None
+        self._timers: dict[str, Timer] = {}
+        self._call_timers: dict[int, Timer] = {}
+        self._start_waiters: list[Reply] = []
+        self._stop_waiters: list[Reply] = []
+        self._drain_waiters: list[Reply] = []
+        self._delayed = 0  # calls that wait for a retry; changed on the I/O thread, or before it knows of the call
+        self._death: tuple[Birth, int | None, int | None] | None = None  # to be handled when the reader is done
+        self._handling = False  # a caller's thread is in the middle of handling frames
+        _all.add(self)
+
+    # -- asked by the user -------------------------------------------------------------------------
+
+    def start(self) -> Reply:
+        """Launch a child; the Reply gives the task. Raises AlreadyRunning or Stopped."""
+        return self._ask(self._start_waiters, lambda now: self.life.start(now))
+
+    def restart(self) -> Reply:
+        """Replace the child by another; the Reply gives the task. Raises Stopped while it is being stopped."""
+        return self._ask(self._start_waiters, lambda now: self.life.restart(now))
+
+    def stop(self, timeout: float | None = None) -> Reply:
+        """Let the child finish and leave; the Reply gives the exit record."""
+        return self._ask(self._stop_waiters, lambda now: self.life.stop(now, timeout))
+
+    def kill(self, signum: int) -> Reply:
+        """Make the child leave by that signal; the Reply gives the exit record."""
+        return self._ask(self._stop_waiters, lambda now: self.life.kill(now, signum))
+
+    def until_exit(self) -> Reply:
+        """A Reply of the exit record of the last child: when there is none running and none will follow."""
+        settled = self.life.state in (State.STOPPED, State.FAILED)
+        return self._ask(self._stop_waiters, lambda now: [Settle("stop")] if settled else [])
+
+    def rename(self, name: str) -> str:
+        """Before the first start."""
+        self.life.name = self._plan.name = name
+        return name
+
+    def signal(self, signum: int) -> None:
+        """Send the child a signal, as a message. Raises NotRunning."""
+        with self._lock:
+            process = self._birth.process if self._birth is not None else None
+            if process is None:
+                raise NotRunning(f"task {self.life.name!r} has no child to signal", task=self.life.name)
+            process.signal(signum)
+
+    def _ask(self, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
+        reply = Reply(None, self._strand)
+
+        def decided(now: float) -> list[Instruction]:
+            instructions = decide(now)
+            waiters.append(reply)
+            return instructions
+
+        self._act(decided)
+        return reply
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send the call, or queue it until that is possible; starts a task that was never started."""
+        after: Deeds = []
+        with self._lock:
+            call.carrier = self
+            if call.home is None:
+                call.home = self
+            if self.life.state is State.NEW and self._startable:
+                self._carry_out(self.life.start(time.monotonic()), after)
+            if not self.life.accepts:
+                error = self.life.refusal()
+                if call.home is self:
+                    after.append(lambda: self._give_up(call, error))
+                else:
+                    after += [lambda: self._ended(call), functools.partial(call.home.resubmit, [call])]
+            elif call.mode is Mode.EVENT and self.life.state is State.READY:
+                self.table.begin(call)
+                self._send(call, after)
+            else:
+                self.table.waiting.append(call)
+                self._pump(after)
+        self._do(after)
+
+    def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
+        """Home of its own calls: queue them again, before all others, after ``delay`` seconds."""
+        after: Deeds = []
+        if delay > 0:
+            self._delayed += len(calls)
+            self._supervisor.at(time.monotonic() + delay, self._resubmit_delayed, calls)
+            return
+        with self._lock:
+            if self.life.accepts:
+                self.table.requeue(calls)
+                self._pump(after)
+            else:
+                error = self.life.refusal()
+                after += [functools.partial(self._give_up, call, error) for call in calls]
+        self._do(after)
+
+    def _resubmit_delayed(self, calls: list[Call]) -> None:
+        """I/O thread."""
+        self._delayed -= len(calls)
+        self.resubmit(calls)
+
+    def ended(self, call: Call, carrier: object) -> None:
+        """Home of its own calls: somebody may wait for all of them."""
+        self._tell_drained()
+
+    def drain(self) -> Reply:
+        """A Reply of the task, when it has no open calls."""
+        reply = Reply(None, self._strand)
+        with self._lock:
+            self._drain_waiters.append(reply)
+        self._tell_drained()
+        return reply
+
+    def _tell_drained(self) -> None:
+        if not self._drain_waiters:
+            return
+        with self._lock:
+            if self.table.load or self._delayed:
+                return
+            replies, self._drain_waiters = self._drain_waiters, []
+        for reply in replies:
+            reply.settle(self.owner.face)
+
+    def cancel(self, call: Call) -> None:
+        """The caller has no more use for it: drop it, or interrupt it."""
+        after: Deeds = []
+        with self._lock:
+            if not self.table.drop(call):
+                self._abandon(call, after)
+        self._do(after)
+
+    def credit(self, call: Call, items: int) -> None:
+        """Let the call's stream send so many more items."""
+        with self._lock:
+            if call.number and self._birth is not None:
+                self._post(Frame(Kind.CREDIT, call.number, items.to_bytes(8, "little")))
+
+    def read_for(self, call: Call, deadline: float | None) -> None:
+        """Read the channel on this thread until the call settles, the deadline, or somebody else has to do it."""
+        if self._supervisor.here or not self._turns.take_to_wait():
+            return
+        birth = self._birth
+        try:
+            with self._lock:
+                if birth is None or birth is not self._birth or not call.number or self._death is not None:
+                    return
+                self._update_interest()
+            reply = call.reply
+            self._turns.wait(
+                birth.channel.fileno(),
+                lambda: reply.settled() or self._death is not None,
+                functools.partial(self._read_as_caller, birth),
+                deadline,
+            )
+        finally:
+            self._turns.give_back()
+            self._hand_over()
+
+    def _read_as_caller(self, birth: Birth) -> bool:
+        """Read once. An interruption in the middle (Ctrl-C) may have lost a frame, and _hand_over looks for it."""
+        self._handling = True
+        alive = self._receive(birth)
+        self._handling = False
+        return alive
+
+    def _hand_over(self) -> None:
+        """The I/O thread reads again; deaths that waited for the reader are handled there."""
+        with self._lock:
+            self._update_interest()
+            interrupted, self._handling = self._handling, False
+            death, self._death = self._death, None
+        if interrupted:
+            logger.warning("task %r was interrupted while it read an answer; its child is replaced", self.life.name)
+            self._supervisor.post(self._act, self.life.replace)
+        if death is not None:
+            self._supervisor.post(self.died, *death)
+
+    def _pump(self, after: Deeds) -> None:
+        """Under the lock: send what may be sent."""
+        while self.life.state is State.READY and (call := self.table.next(self.busy)) is not None:
+            self._send(call, after)
+
+    def _send(self, call: Call, after: Deeds) -> None:
+        """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
+        call.carrier = self
+        if call.reply.cancelled():
+            self.table.finish(call.number)
+            after.append(lambda: self._ended(call))
+            return
+        payload = call.payload
+        fds = payload.descriptors.fds if payload.descriptors is not None else ()
+        kind = Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL
+        self._post(Frame(kind, call.number, payload.data, payload.buffers, fds, call.mode))
+        if call.timeout is not None:
+            due = time.monotonic() + call.timeout
+            self._call_timers[call.number] = self._supervisor.at(
+                due, self._deadline, call, call.number, self.life.generation
+            )
+
+    def _abandon(self, call: Call, after: Deeds) -> bool:
+        """Under the lock: interrupt a sent call, and replace the child if it does not give up in time."""
+        number = self.table.abandon(call)
+        if not number:
+            return False
+        self._forget_timer(number)
+        self._post(Frame(Kind.CANCEL, number))
+        due = time.monotonic() + self.life.kill_timeout
+        self._call_timers[number] = self._supervisor.at(due, self._still_there, number, self.life.generation)
+        after.append(lambda: self._ended(call))
+        return True
+
+    def _deadline(self, call: Call, number: int, generation: int) -> None:
+        """I/O thread: the call's time is over."""
+        after: Deeds = []
+        with self._lock:
+            if generation != self.life.generation or call.number != number or not self._abandon(call, after):
+                return
+        self._do(after)
+        self._failed(call, call.timed_out(self.life.name), lost=True)
+
+    def _still_there(self, number: int, generation: int) -> None:
+        """I/O thread: an interrupted call has not given up within kill_timeout."""
+
+        def decide(now: float) -> list[Instruction]:
+            if generation != self.life.generation or number not in self.table.sent:
+                return []
+            logger.warning("task %r does not answer an interrupt; its child is killed", self.life.name)
+            return self.life.replace(now)
+
+        self._act(decide)
+
+    def _forget_timer(self, number: int) -> None:
+        timer = self._call_timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    # -- how calls end -----------------------------------------------------------------------------
+
+    def _failed(self, call: Call, error: BaseException, lost: bool) -> None:
+        """Without the lock: a try of the call failed; try again if its policy says so. ``lost``: by death or
+        timeout."""
+        call.causes.append(error)
+        if isinstance(error, TaskDied):
+            call.deaths += 1
+        if call.reply.cancelled():
+            return
+        retry = call.retries.allows(len(call.causes), error, lost) and not getattr(call.reply, "begun", False)
+        if retry and call.poison_after is not None and call.deaths >= call.poison_after:
+            poison = PoisonCall(
+                f"call {call.id} of {call.title} has killed {call.deaths} children and is not tried again",
+                deaths=call.deaths,
+                call_id=call.id,
+                method=call.method,
+            )
+            poison.__cause__ = error
+            self._give_up(call, poison)
+        elif retry and call.home is not None:
+            call.home.resubmit([call], call.retries.delay_before(len(call.causes)))
+        else:
+            self._give_up(call, _exhausted(call) if len(call.causes) > 1 else error)
+
+    def _give_up(self, call: Call, error: BaseException) -> None:
+        """Without the lock: the call has failed for good."""
+        if isinstance(error, RelieveError) and not error.__traceback__:
+            error, cause = copy.copy(error), error.__cause__  # a caller that raises it adds its own traceback
+            error.__cause__ = cause
+        if not call.reply.fail(error) and not call.reply.cancelled():
+            self.owner.call_failed(call, error)
+
+    def _raised(self, call: Call, encoded: Encoded) -> None:
+        """Without the lock: the user's code raised. Decoding it, where that is needed, is done on the strand."""
+        if call.mode is Mode.CALL or (call.retries.max and call.retries.on):
+            self._strand.submit(self._decide_on_error, call, encoded)
+        else:
+            call.reply.settle(encoded)
+
+    def _decide_on_error(self, call: Call, encoded: Encoded) -> None:
+        _, error = encoded.open()
+        assert error is not None
+        self._failed(call, error, lost=False)
+
+    def _ended(self, call: Call) -> None:
+        if call.home is not None:
+            call.home.ended(call, self)
+
+    def _judge(self, exit: Exit, after: Deeds) -> None:
+        """Under the lock: what becomes of the calls that the dead child had."""
+        begun = self._birth.begun if self._birth is not None else 0
+        for timer in self._call_timers.values():
+            timer.cancel()
+        self._call_timers.clear()
+        started, untouched = self.table.lose(begun)
+        for call in started:
+            after.append(functools.partial(self._failed, call, self._died_of(call, exit), True))
+            after.append(functools.partial(self._ended, call))
+        for home in {id(call.home): call.home for call in untouched}.values():
+            calls = [call for call in untouched if call.home is home]
+            if home is self:
+                self.table.requeue(calls)
+            elif home is not None:
+                after.append(functools.partial(home.resubmit, calls))
+                after += [functools.partial(self._ended, call) for call in calls]
+
+    def _died_of(self, call: Call, exit: Exit) -> TaskDied:
+        return TaskDied(
+            f"task {exit.task!r} (pid {exit.pid}) died while it ran {call.title}: {exit.describe()}, "
+            f"after {exit.uptime:.3g} seconds",
+            task=exit.task,
+            pid=exit.pid,
+            exit_code=exit.code,
+            signal=exit.signal,
+            uptime=exit.uptime,
+            restarts=self.life.restarts,
+            call_id=call.id,
+            method=call.method,
+        )
+
+    # -- instructions ------------------------------------------------------------------------------
+
+    def _act(self, decide: Callable[[float], list[Instruction]]) -> None:
+        """Decide under the lock, and do what was decided."""
+        after: Deeds = []
+        with self._lock:
+            self._carry_out(decide(time.monotonic()), after)
+        self._do(after)
+
+    def _do(self, after: Deeds) -> None:
+        """Without the lock: the deeds that run code of others; one that fails stops no other."""
+        for deed in after:
+            try:
+                deed()
+            except Exception:
+                logger.exception("relieve_py failed in task %r; please report this", self.life.name)
+        if after:
+            self._turns.nudge()
+
+    def _carry_out(self, instructions: list[Instruction], after: Deeds) -> None:
+        """Under the lock."""
+        for instruction in instructions:
+            match instruction:
+                case Emit(name, record):
+                    self.owner.tell(name, record)
+                    if name == "state" and self.on_room is not None:
+                        after.append(self.on_room)
+                case Launch(generation):
+                    self._tries = 0
+                    self._pending_signal = None
+                    self._supervisor.post(self._launch, generation)
+                case AskStop():
+                    if self._birth is not None:
+                        self._post(Frame(Kind.STOP))
+                case Kill(_, signum):
+                    self._signal(signum)
+                case Arm(name, at, generation):
+                    self._disarm(name)
+                    self._timers[name] = self._supervisor.at(at, self._on_timer, name, generation)
+                case Disarm(name):
+                    self._disarm(name)
+                case Judge(exit):
+                    self._judge(exit, after)
+                case Refuse(error):
+                    self._refuse(error, after)
+                case Settle(what, failure):
+                    self._settle(what, failure, after)
+
+    def _signal(self, signum: int) -> None:
+        if self._birth is not None and self._birth.process is not None:
+            self._birth.process.signal(signum)
+        else:  # its launch is under way
+            self._pending_signal = signum
+
+    def _disarm(self, name: str) -> None:
+        timer = self._timers.pop(name, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _on_timer(self, name: str, generation: int) -> None:
+        self._act(lambda now: self.life.timer(name, generation, now))
+
+    def _refuse(self, error: RelieveError, after: Deeds) -> None:
+        waiting = list(self.table.waiting)
+        self.table.waiting.clear()
+        for call in waiting:
+            if call.home is not None and call.home is not self:
+                after.append(functools.partial(call.home.resubmit, [call]))
+                after.append(functools.partial(self._ended, call))
+            else:
+                after.append(functools.partial(self._give_up, call, error))
+        after.append(self._tell_drained)
+        starts, self._start_waiters[:] = list(self._start_waiters), []
+        after += [functools.partial(reply.fail, copy.copy(error)) for reply in starts]
+        after.append(lambda: self.owner.nothing_will_come(error))
+
+    def _settle(self, what: str, error: RelieveError | None, after: Deeds) -> None:
+        waiters = self._start_waiters if what == "start" else self._stop_waiters
+        replies, waiters[:] = list(waiters), []
+        value = self.owner.face if what == "start" else self.life.exit
+        for reply in replies:
+            after.append(
+                functools.partial(reply.fail, error) if error is not None else functools.partial(reply.settle, value)
+            )
+
+    # -- birth and death: on the I/O thread --------------------------------------------------------
+
+    def _launch(self, generation: int) -> None:
+        """Make a child, unless that has been overtaken by events."""
+        with self._lock:
+            wanted = generation == self.life.generation
+            stopped = self.life.state is not State.STARTING
+        if not wanted:
+            return
+        if stopped:  # stop() came first: the launch counts as an exit of nothing
+            self._act(lambda now: self.life.exited(generation, None, None, now))
+            return
+        try:
+            objects = self._objects()
+            birth = Birth(self, generation, self.life.name, {**os.environ, **self._env})
+        except (OSError, RelieveError) as error:
+            self._not_launched(generation, error)
+            return
+        with self._lock:
+            self._birth = birth
+            self.busy = False
+            self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
+            self._post(boot_frame(self._plan, objects))
+        try:
+            birth.launch(self._launcher)
+        except Exception as error:
+            self._let_go(birth)
+            self._not_launched(generation, error)
+
+    def born(self, birth: Birth) -> None:
+        """The child exists."""
+
+        def decide(now: float) -> list[Instruction]:
+            assert birth.process is not None
+            if self._pending_signal is not None:
+                birth.process.signal(self._pending_signal)
+            return self.life.launched(birth.generation, birth.process.pid, now)
+
+        self._act(decide)
+
+    def unborn(self, birth: Birth, error: OSError) -> None:
+        """The system would not make it."""
+        self._let_go(birth)
+        self._not_launched(birth.generation, error)
+
+    def lost(self, birth: Birth) -> None:
+        """The server died over the launch: try again on a new channel, a few times."""
+        self._let_go(birth)
+        self._tries += 1
+        if self._tries <= LAUNCH_TRIES:
+            self._supervisor.post(self._launch, birth.generation)
+        else:
+            self._not_launched(birth.generation, OSError("the server process died again and again"))
+
+    def _not_launched(self, generation: int, error: BaseException) -> None:
+        failure = StartError(f"task {self.life.name!r} could not be launched: {error}", task=self.life.name)
+        failure.__cause__ = error
+
+        def decide(now: float) -> list[Instruction]:
+            return [*self.life.start_failed(generation, failure), *self.life.exited(generation, None, None, now)]
+
+        self._act(decide)
+
+    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
+        """It was reaped. What it had still said is read first, by whoever has the turn to read."""
+        with self._lock:
+            self._death = birth, code, signum
+        self._turns.nudge()
+        if not self._turns.take():
+            return  # the reader sees _death, and posts this again
+        try:
+            with self._lock:
+                self._death = None
+            self._read_the_rest(birth)
+        finally:
+            self._turns.give_back()
+        with self._lock:
+            blamed, worked = self.table.blames(birth.begun), self.table.finished > 0
+        self._act(lambda now: self.life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked))
+        self._let_go(birth)
+
+    def _read_the_rest(self, birth: Birth) -> None:
+        poll = select.poll()
+        if birth.channel.fileno() < 0:
+            return
+        poll.register(birth.channel.fileno(), select.POLLIN)
+        while poll.poll(0) and self._receive(birth):
+            continue
+
+    def _let_go(self, birth: Birth) -> None:
+        with self._lock:
+            if self._birth is birth:
+                self._birth = None
+            self._supervisor.unwatch(birth.channel.fileno())
+            birth.close()
+
+    # -- the channel -------------------------------------------------------------------------------
+
+    def _post(self, frame: Frame) -> None:
+        """Under the lock: send a frame; what the socket does not take now is sent when it can."""
+        birth = self._birth
+        if birth is not None and birth.channel.fileno() >= 0 and not birth.channel.post(frame):
+            self._update_interest()
+
+    def _update_interest(self) -> None:
+        """Under the lock: the I/O thread reads unless a caller does, and writes while something is left to write."""
+        birth = self._birth
+        if birth is not None and not birth.hung_up:
+            read, write = not self._turns.caller_reads, birth.channel.queued > 0
+            self._supervisor.interest(birth.channel.fileno(), read, write)
+
+    def _on_channel(self, birth: Birth) -> None:
+        """I/O thread: the channel can be read or written."""
+        with self._lock:
+            if birth is not self._birth or birth.hung_up:
+                return
+            if birth.channel.queued and birth.channel.flush():
+                self._update_interest()
+        if self._turns.take():
+            try:
+                self._receive(birth)
+            finally:
+                self._turns.give_back()
+            if self._death is not None:
+                self._hand_over()
+
+    def _receive(self, birth: Birth) -> bool:
+        """With the turn to read: read once and handle what came; False when nothing more will come."""
+        try:
+            frames = birth.channel.receive()
+            for frame in frames:
+                self._handle(birth, frame)
+        except EOFError:
+            self._hang_up(birth)
+            return False
+        except ProtocolError as error:
+            self._hang_up(birth)
+            logger.error("task %r broke the protocol, its child is replaced: %s", self.life.name, error)
+            self._act(self.life.replace)
+            return False
+        return True
+
+    def _hang_up(self, birth: Birth) -> None:
+        """The channel has ended. Most likely the child has, too; if not, it is killed in a moment."""
+        with self._lock:
+            if birth.hung_up:
+                return
+            birth.hung_up = True
+            self._supervisor.unwatch(birth.channel.fileno())
+        self._supervisor.at(time.monotonic() + HANGUP_GRACE, self._kill_the_silent, birth)
+
+    def _kill_the_silent(self, birth: Birth) -> None:
+        self._act(lambda now: self.life.replace(now) if birth is self._birth else [])
+
+    def _handle(self, birth: Birth, frame: Frame) -> None:
+        """With the turn to read: one frame of the child. Raises ProtocolError for one that a child must not send."""
+        match frame.kind:
+            case Kind.RESULT:
+                self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)))
+            case Kind.END:
+                self._over(frame, lambda call: call.reply.settle(None))
+            case Kind.ERROR:
+                self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
+            case Kind.DELIVERED:
+                self._over(frame, lambda call: call.reply.settle(self.owner.face))
+            case Kind.MISSING:
+                error = self._missing(frame)
+                self._over(frame, lambda call: self._give_up(call, error))
+            case Kind.ITEM | Kind.ACCEPTED:
+                call = self.table.sent.get(frame.number)
+                if call is not None and frame.kind == Kind.ACCEPTED:
+                    call.reply.settle(None)
+                elif call is not None and call.mode is Mode.STREAM:
+                    call.reply.item(self._encoded(frame, call))  # type: ignore[union-attr] # a Stream, by its mode
+            case Kind.EVENT:
+                self._strand.submit(self._event, _payload_of(frame))
+            case Kind.READY:
+                names = self._plain(frame)
+                self._act(lambda now: self.life.ready(birth.generation, tuple(map(str, names)), now))
+                self._with_room()
+            case Kind.FAILED:
+                error = self._start_error(frame)
+                self._act(lambda now: self.life.start_failed(birth.generation, error))
+            case Kind.BUSY | Kind.IDLE:
+                self.busy = frame.kind == Kind.BUSY
+                self._with_room()
+            case _:
+                raise ProtocolError(f"a child must not send a frame of kind {frame.kind}")
+
+    def _over(self, frame: Frame, settle: Callable[[Call], object]) -> None:
+        """The call with that number has ended in the child."""
+        after: Deeds = []
+        with self._lock:
+            known = frame.number in self.table.sent
+            call = self.table.finish(frame.number)
+            if self._call_timers:
+                self._forget_timer(frame.number)
+            if self.table.waiting:
+                self._pump(after)
+        if call is not None:
+            settle(call)
+            self._ended(call)
+        self._do(after)
+        if known and self.on_room is not None:
+            self.on_room()
+
+    def _with_room(self) -> None:
+        after: Deeds = []
+        with self._lock:
+            self._pump(after)
+        self._do(after)
+        if self.on_room is not None:
+            self.on_room()
+
+    def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
+        return Encoded(self._serializer, _payload_of(frame), f"the result of {call.title}", is_error)
+
+    def _plain(self, frame: Frame) -> Any:
+        """Plain data that the child runtime itself sent. Raises ProtocolError for anything else."""
+        try:
+            told = decode(self._serializer, _payload_of(frame), "a message of the child")
+        except DecodeError as error:
+            raise ProtocolError(str(error)) from error
+        if not isinstance(told, (list, tuple)):
+            raise ProtocolError(f"a message of the child is a {type(told).__name__}")
+        return told
+
+    def _missing(self, frame: Frame) -> MethodNotFound:
+        told = self._plain(frame)
+        if len(told) != 2 or not isinstance(told[1], (list, tuple)):
+            raise ProtocolError("a message about a missing method is not understood")
+        asked, names = told[0], tuple(map(str, told[1]))
+        what = f"has no {asked!r}" if asked is not None else "has no default function"
+        there = f"it exports: {', '.join(names)}" if names else "it exports nothing"
+        return MethodNotFound(f"task {self.life.name!r} {what}; {there}", asked=asked, available=names)
+
+    def _start_error(self, frame: Frame) -> StartError:
+        told = self._plain(frame)
+        if len(told) != 4:
+            raise ProtocolError("a message about a failed start is not understood")
+        name, text, traceback = map(str, told[:3])
+        error = StartError(f"task {self.life.name!r} could not start: {name}: {text}", task=self.life.name)
+        error.__cause__ = RemoteError(name, text, traceback)
+        error.__cause__.__cause__ = RemoteTraceback(traceback)
+        return error
+
+    def _event(self, payload: Payload) -> None:
+        """On the strand: an event of the child."""
+        try:
+            name, args = decode(self._serializer, payload, "an event")
+            args = list(args)
+        except (DecodeError, TypeError, ValueError) as error:
+            logger.error("task %r sent an event that cannot be rebuilt: %s", self.life.name, error)
+            return
+        self.owner.deliver(str(name), args)
+
+    # -- the end of the process --------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """In a process that was just forked: the child belongs to the original, and nothing here may touch it."""
+        self._lock = threading.Lock()
+        self._turns = Turns()
+        self._startable = False
+        birth, self._birth = self._birth, None
+        if birth is not None:
+            birth.forget()
+        self.life.disown()
+
+
+def _payload_of(frame: Frame) -> Payload:
+    return Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)  # type: ignore[arg-type]
+
+
+def _exhausted(call: Call) -> RetriesExhausted:
+    error = RetriesExhausted(
+        f"call {call.id} of {call.title} failed {len(call.causes)} times; the last time: {call.causes[-1]}",
+        causes=tuple(call.causes),
+        call_id=call.id,
+        method=call.method,
+    )
+    error.__cause__ = call.causes[-1]
+    return error
+
+
+_all: weakref.WeakSet[Slot] = weakref.WeakSet()
+
+
+def all_slots() -> list[Slot]:
+    """Every slot of this process."""
+    return list(_all)
+
+
+def _after_fork() -> None:
+    for slot in list(_all):
+        slot.forget()
+    _all.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)

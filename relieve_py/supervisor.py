@@ -1,0 +1,191 @@
+"""The one I/O thread of a process: it sleeps until a descriptor is ready, a timer is due, or work was posted.
+
+Nothing that runs on it may block or be the user's code. What fails on it is logged, and stops nothing else.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from relieve_py.poller import make_poller
+
+logger = logging.getLogger("relieve_py")
+
+
+class Timer:
+    """A callback that is due at a time. ``cancel`` may come from any thread and after it ran."""
+
+    __slots__ = ("args", "at", "function")
+
+    def __init__(self, at: float, function: Callable[..., object], args: tuple[Any, ...]) -> None:
+        self.at = at
+        self.function: Callable[..., object] | None = function
+        self.args = args
+
+    def cancel(self) -> None:
+        """Do nothing when due."""
+        self.function = None
+        self.args = ()
+
+
+class Supervisor:
+    """The I/O thread and what it watches. All methods may be called from any thread unless they say otherwise."""
+
+    def __init__(self) -> None:
+        self._poller = make_poller()
+        self._callbacks: dict[int, Callable[[], object]] = {}
+        self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._wake_read, self._wake_write = os.pipe()
+        os.set_blocking(self._wake_read, False)
+        os.set_blocking(self._wake_write, False)
+        self._poller.add(self._wake_read)
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._timers_lock = threading.Lock()  # owner: whoever touches _timers
+        self._order = itertools.count()
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="relieve-io", daemon=True)
+        self._thread.start()
+
+    @property
+    def here(self) -> bool:
+        """True on the I/O thread."""
+        return threading.get_ident() == self._thread.ident
+
+    # -- descriptors -------------------------------------------------------------------------------
+
+    def watch(self, fd: int, callback: Callable[[], object]) -> None:
+        """Call ``callback()`` on the I/O thread while ``fd`` can be read."""
+        self._callbacks[fd] = callback
+        self._poller.add(fd)
+
+    def interest(self, fd: int, read: bool, write: bool) -> None:
+        """Change what is watched for. The descriptor must be watched."""
+        self._poller.change(fd, read, write)
+
+    def unwatch(self, fd: int) -> None:
+        """Watch it no more; before it is closed."""
+        if self._callbacks.pop(fd, None) is not None:
+            self._poller.remove(fd)
+
+    # -- work and timers ---------------------------------------------------------------------------
+
+    def post(self, function: Callable[..., object], *args: Any) -> None:
+        """Run ``function(*args)`` on the I/O thread, soon, in the order of posting."""
+        self._posted.append((function, args))
+        if not self.here:
+            self._wake()
+
+    def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
+        """Run ``function(*args)`` on the I/O thread at ``when`` (of ``time.monotonic()``)."""
+        timer = Timer(when, function, args)
+        with self._timers_lock:
+            heapq.heappush(self._timers, (when, next(self._order), timer))
+            first = self._timers[0][2] is timer
+        if first and not self.here:
+            self._wake()
+        return timer
+
+    def _wake(self) -> None:
+        try:
+            os.write(self._wake_write, b"\0")
+        except BlockingIOError:  # the pipe is full: the thread is about to wake anyway
+            return
+
+    # -- the thread --------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        while not self._closed:
+            ready = self._poller.wait(self._until_next_timer())
+            for fd in ready:
+                if fd == self._wake_read:
+                    self._drain_wakes()
+                elif (callback := self._callbacks.get(fd)) is not None:
+                    self._guarded(callback)
+            for _ in range(len(self._posted)):
+                function, args = self._posted.popleft()
+                self._guarded(function, *args)
+            self._run_timers()
+        self._poller.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+
+    def _drain_wakes(self) -> None:
+        try:
+            os.read(self._wake_read, 4096)
+        except BlockingIOError:
+            return
+
+    def _until_next_timer(self) -> float | None:
+        if self._posted:
+            return 0.0
+        with self._timers_lock:
+            while self._timers and self._timers[0][2].function is None:
+                heapq.heappop(self._timers)
+            if not self._timers:
+                return None
+            return max(0.0, self._timers[0][0] - time.monotonic())
+
+    def _run_timers(self) -> None:
+        now = time.monotonic()
+        while True:
+            with self._timers_lock:
+                if not self._timers or self._timers[0][0] > now:
+                    return
+                timer = heapq.heappop(self._timers)[2]
+                function, args = timer.function, timer.args
+            if function is not None:
+                self._guarded(function, *args)
+
+    @staticmethod
+    def _guarded(function: Callable[..., object], *args: Any) -> None:
+        try:
+            function(*args)
+        except Exception:
+            logger.exception("relieve_py failed on its I/O thread; please report this")
+
+    def close(self) -> None:
+        """End the thread. Not from the thread itself."""
+        self._closed = True
+        self._wake()
+        self._thread.join()
+
+    def forget(self) -> None:
+        """In a process that was just forked: close the copies of the descriptors; the thread does not exist here."""
+        self._closed = True
+        self._poller.close()
+        for fd in (self._wake_read, self._wake_write):
+            os.close(fd)
+
+
+_shared: Supervisor | None = None
+_shared_lock = threading.Lock()  # owner: whoever makes or forgets the shared supervisor
+
+
+def shared() -> Supervisor:
+    """The supervisor of this process, made on first use."""
+    global _shared
+    if _shared is None:
+        with _shared_lock:
+            if _shared is None:
+                _shared = Supervisor()
+    return _shared
+
+
+def _after_fork() -> None:
+    """The copy that ``os.fork`` makes has no I/O thread: forget it, and make another when one is asked for."""
+    global _shared, _shared_lock
+    _shared_lock = threading.Lock()
+    if _shared is not None:
+        _shared.forget()
+        _shared = None
+
+
+os.register_at_fork(after_in_child=_after_fork)

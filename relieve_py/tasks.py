@@ -1,0 +1,473 @@
+"""Task, ForkTask, ScriptTask, CallableTask: thin faces over one slot each, made to be subclassed."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, ClassVar, Self, Unpack, cast
+
+from relieve_py import farewell, plugins
+from relieve_py.calls import Call, CallOptions, Mode, Reply, Stream
+from relieve_py.child.boot import Objects, Plan, encode_objects
+from relieve_py.errors import AlreadyRunning
+from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
+from relieve_py.lifecycle import NEVER, Lifecycle, RestartPolicy, State, restart_policy
+from relieve_py.options import TaskKeywords, TaskOptions, read_options
+from relieve_py.remote import Remote
+from relieve_py.serializers import Payload, Serializer
+from relieve_py.slot import Slot
+from relieve_py.supervisor import shared
+from relieve_py.voice import Voice
+
+_logger = logging.getLogger("relieve_py")
+_counter = itertools.count(1)
+
+Target = str | os.PathLike[str] | Callable[..., Any] | object
+
+
+class _Core:
+    """What a task is made of: its options, its voice, its slot."""
+
+    def __init__(
+        self, target: Target, options: TaskOptions, program: bool, default: RestartPolicy, startable: bool
+    ) -> None:
+        kind, script = _kind_of(target)
+        self.target = target
+        self.options = options
+        self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
+        self.voice = Voice(self.name)
+        self.serializer: Serializer = plugins.serializer(options.serializer)
+        self._kind = kind
+        self._payload: Payload | None = None
+        plan = Plan(
+            name=self.name,
+            kind=kind,
+            script=script,
+            program=program,
+            ready_on_call=options.ready == "call",
+            cwd=os.path.abspath(options.cwd) if options.cwd is not None else os.getcwd(),
+            sys_path=_sys_path(),
+        )
+        policy = restart_policy(options.restart, default) if startable else NEVER
+        self.slot = Slot(
+            self.voice,
+            shared(),
+            plugins.launcher(options.launcher),
+            Lifecycle(self.name, policy, options.start_timeout, options.kill_timeout),
+            plan,
+            self._objects,
+            options.env,
+            self.serializer,
+            self.voice.emitter.strand,
+            startable,
+        )
+        self.extra_containers: list[Any] = []
+        farewell.at_exit()
+
+    def _objects(self) -> Payload:
+        """The user's objects for the child, encoded once. Raises EncodeError."""
+        if self._payload is None:
+            self._payload = encode_objects(
+                Objects(
+                    target=self.target if self._kind == "object" else None,
+                    args=self.options.args,
+                    containers=(*self.extra_containers, *self.options.containers),
+                    serializer=self.serializer,
+                )
+            )
+        return self._payload
+
+    def encode_now(self) -> None:
+        """Encode the start arguments on this thread, so that what cannot be sent is told here."""
+        self._objects()
+
+
+def _kind_of(target: Target) -> tuple[str, str]:
+    """How a script or object is found: ``("path" | "module" | "object", its name)``. Raises TypeError."""
+    if isinstance(target, os.PathLike):
+        return "path", os.path.abspath(os.fspath(target))
+    if isinstance(target, str):
+        if not target:
+            raise TypeError("a script is a path, a dotted module name, or an object; '' is none of these")
+        looks_like_path = target.endswith(".py") or os.sep in target or os.path.exists(target)
+        return ("path", os.path.abspath(target)) if looks_like_path else ("module", target)
+    if target is None or isinstance(target, (int, float, bytes)):
+        raise TypeError(f"a script is a path, a dotted module name, a class, an object or a function, not {target!r}")
+    return "object", getattr(target, "__name__", None) or type(target).__name__
+
+
+def _stem(kind: str, script: str) -> str:
+    if kind == "path":
+        return os.path.splitext(os.path.basename(script))[0]
+    return script.rpartition(".")[2]
+
+
+def _sys_path() -> list[str]:
+    """This process's ``sys.path``, where relative entries mean the same in a child with another working directory."""
+    return [os.path.abspath(entry) if entry == "" or not os.path.isabs(entry) else entry for entry in sys.path]
+
+
+class Task:
+    """A supervised slot for one child process; it outlives restarts. Use one of its subclasses, or make your own.
+
+    ``target`` is a script (a path or a dotted module name), or a class, an object or a function. The keyword
+    options are
+    those of ``TaskOptions``; wrong ones raise TypeError or ValueError.
+    """
+
+    _program: ClassVar[bool] = True
+    _default_restart: ClassVar[RestartPolicy] = NEVER
+
+    def __init__(self, target: Target, **options: Unpack[TaskKeywords]) -> None:
+        self._take(
+            _Core(target, read_options(type(self).__name__, options), self._program, self._default_restart, True)
+        )
+
+    def _take(self, core: _Core) -> None:
+        self._core = core
+        self._slot = core.slot
+        self._named = core.options.name is not None
+        core.voice.take(self)
+        core.extra_containers = list(plugins.containers_for(self))
+        for interface in (*plugins.interfaces_for(self), *core.options.interfaces):
+            interface.attach(self)
+
+    def clone(self, name: str | None = None) -> Self:
+        """Another task like this one, not started: the same script, options, attributes and listeners."""
+        other = copy.copy(self)
+        keywords: Any = {**_as_keywords(self._core.options), "name": name}
+        core = _Core(self._core.target, TaskOptions(**keywords), self._program, self._default_restart, True)
+        core.voice.emitter.copy_listeners(self._emitter)
+        other._take(core)
+        return other
+
+    def __reduce__(self) -> Any:
+        raise TypeError(
+            f"{type(self).__name__} {self.name!r} cannot be sent to another process: send its name, or its results"
+        )
+
+    def __copy__(self) -> Self:
+        other = object.__new__(type(self))
+        other.__dict__.update(self.__dict__)
+        return other
+
+    # -- what it is --------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Unique within its worker. It can be set once, if it was not given at construction, before the first start."""
+        return self._core.name
+
+    @name.setter
+    def name(self, name: str) -> None:
+        if self._named:
+            raise AttributeError(f"the name of task {self.name!r} is set already")
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be a non-empty string, not {name!r}")
+        if self.state is not State.NEW:
+            raise AttributeError(f"task {self.name!r} was started: its name cannot change any more")
+        self._named = True
+        self._core.name = self._core.voice.name = self._slot.rename(name)
+
+    @property
+    def state(self) -> State:
+        """Where it is."""
+        return self._slot.life.state
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None while there is none."""
+        return self._slot.life.pid
+
+    @property
+    def restarts(self) -> int:
+        """How many children followed the first."""
+        return self._slot.life.restarts
+
+    @property
+    def started_at(self) -> float | None:
+        """When the last child was launched, in seconds since the epoch; None if there never was one."""
+        launched = self._slot.life.launched_at
+        return time.time() - (time.monotonic() - launched) if launched else None
+
+    @property
+    def uptime(self) -> float | None:
+        """Seconds since the child was launched; None while there is none."""
+        return time.monotonic() - self._slot.life.launched_at if self.pid is not None else None
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the last child ended; None if none has."""
+        return self._slot.life.exit
+
+    @property
+    def load(self) -> int:
+        """Calls waiting for and running on this task."""
+        return self._slot.table.load
+
+    @property
+    def exports(self) -> tuple[str, ...]:
+        """The names that the child exports; empty until it was ready once."""
+        return self._slot.life.exports
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it is, as plain data for json."""
+        exit = self.exit
+        return {
+            "name": self.name,
+            "kind": type(self).__name__,
+            "script": self._core.slot._plan.script,
+            "state": self.state.value,
+            "pid": self.pid,
+            "restarts": self.restarts,
+            "started_at": self.started_at,
+            "load": self.load,
+            "exit": None
+            if exit is None
+            else {"code": exit.code, "signal": exit.signal, "forced": exit.forced, "uptime": exit.uptime},
+        }
+
+    def __repr__(self) -> str:
+        child = f" pid {self.pid}" if self.pid is not None else ""
+        return f"<{type(self).__name__} {self.name!r} {self.state.value}{child}>"
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> Reply:
+        """Launch a child. The Reply gives the task once that is ready, or raises StartError.
+
+        Raises AlreadyRunning, Stopped while the last child is leaving, or EncodeError for start arguments.
+        """
+        self._core.encode_now()
+        return self._slot.start()
+
+    def restart(self) -> Reply:
+        """Let the child finish, then launch another. The Reply gives the task once that is ready. Raises Stopped."""
+        self._core.encode_now()
+        return self._slot.restart()
+
+    def stop(self, timeout: float | None = None) -> Reply:
+        """Let the child finish what it runs, and leave; killed after ``timeout`` seconds (``kill_timeout``).
+
+        Calls that were not sent yet fail with Stopped. The Reply gives the exit record (None if there was no child).
+        """
+        return self._slot.stop(timeout)
+
+    def kill(self, signum: int = signal.SIGKILL) -> Reply:
+        """Make the child leave now, by that signal, and do not restart it. The Reply gives the exit record."""
+        return self._slot.kill(signal.Signals(signum))
+
+    def send_signal(self, signum: int) -> None:
+        """Send the child a signal as a message, which changes nothing here. Raises NotRunning."""
+        self._slot.signal(signal.Signals(signum))
+
+    def drain(self) -> Reply:
+        """A Reply of the task, once it has no open calls."""
+        return self._slot.drain()
+
+    def wait(self) -> Reply:
+        """A Reply of the exit record, once the last child is gone and no other will follow."""
+        return self._slot.until_exit()
+
+    def __enter__(self) -> Self:
+        if self.state is State.NEW or not self._slot.life.accepts:
+            self.start().result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the calls that were given, then stop; after an exception stop at once."""
+        if kind is None:
+            self.drain().result()
+        self.stop().result()
+
+    async def __aenter__(self) -> Self:
+        if self.state is State.NEW or not self._slot.life.accepts:
+            await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.drain()
+        await self.stop()
+
+    # -- events ------------------------------------------------------------------------------------
+
+    @property
+    def _emitter(self) -> Emitter:
+        return self._core.voice.emitter
+
+    def on(self, name: str, listener: Listener | None = None) -> Any:
+        """Call ``listener(*args)`` at each event of that name: the child's, or a lifecycle event. ``job.*`` matches.
+
+        Listeners run on a thread of the task, in order, and survive restarts. Without a listener this is a decorator.
+        """
+        return self._emitter.on(name, listener) if listener is not None else lambda f: self._emitter.on(name, f)
+
+    def once(self, name: str, listener: Listener | None = None) -> Any:
+        """Like ``on``, for the next such event only."""
+        return self._emitter.once(name, listener) if listener is not None else lambda f: self._emitter.once(name, f)
+
+    def off(self, name: str | None = None, listener: Listener | None = None) -> None:
+        """Remove that listener, all of that name, or, with no arguments, all."""
+        self._emitter.off(name, listener)
+
+    def wait_for(self, name: str) -> Reply:
+        """A Reply of the arguments (a tuple) of the next event of that name. It fails when no child is left to
+        send it."""
+        return self._core.voice.wait_for(name)
+
+    def send(self, name: str, *args: Any) -> Reply:
+        """Send the child an event. The Reply gives the task, once the event has arrived. Raises EncodeError."""
+        call = new_event(name)
+        call.encode(self._core.serializer, args, {})
+        reply = cast(Reply, call.make_reply(self._emitter.strand))
+        self._slot.submit(call)
+        return reply
+
+    # -- to be overridden --------------------------------------------------------------------------
+
+    def on_start(self, event: Started) -> None:
+        """A child was launched. Does nothing here; called like a listener, as are all of these."""
+
+    def on_ready(self, event: Ready) -> None:
+        """The child is ready."""
+
+    def on_message(self, name: str, *args: Any) -> None:
+        """The child sent an event."""
+
+    def on_exit(self, event: Exit) -> None:
+        """A child has ended."""
+
+    def on_restart(self, event: Restarting) -> None:
+        """Another child will be launched."""
+
+    def on_error(self, event: Failed) -> None:
+        """A called function raised, the child could not start, or the restart budget is spent."""
+
+    @property
+    def _handles_errors(self) -> bool:
+        return type(self).on_error is not Task.on_error
+
+
+def new_event(name: str) -> Call:
+    """The call that carries an event to a child. Raises TypeError or ValueError for names that events cannot have."""
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"an event's name is a non-empty string, not {name!r}")
+    if name in LIFECYCLE:
+        raise ValueError(f"{name!r} is the name of a lifecycle event, which user events may not have")
+    return Call(Mode.EVENT, name, CallOptions())
+
+
+def _as_keywords(options: TaskOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in TaskKeywords.__annotations__}
+
+
+class ScriptTask(Task):
+    """Runs its script as a program: ``__name__ == "__main__"``, and ``sys.argv[1:]`` the start arguments as text.
+
+    It is ready once the code begins to run, or with ``ready="call"`` when that calls ``ipc.ready()``. After the
+    program, ``start(*args)`` runs if it defined one, and the child stays while handlers of events are registered.
+    """
+
+
+class CallableTask(Remote, Task):
+    """Imports its script, calls its ``start(*args)``, and then serves calls until it is stopped.
+
+    A child that dies is replaced (``restart=False`` changes that).
+    """
+
+    _program = False
+    _default_restart = RestartPolicy()
+
+    def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
+        if self.state is State.NEW:
+            self._core.encode_now()
+        call.encode(self._core.serializer, args, kwargs)
+        reply = call.make_reply(self._emitter.strand)
+        self._slot.submit(call)
+        return reply
+
+    @property
+    def _call_options(self) -> CallOptions:
+        return CallOptions()
+
+    def _exported(self) -> tuple[str, ...]:
+        return self.exports
+
+    def _width(self) -> int:
+        return self._slot.table.concurrency
+
+
+class Fork:
+    """A child that ``fork`` has started and no ForkTask has wrapped yet. What it tells is kept until then."""
+
+    def __init__(self, core: _Core) -> None:
+        self._core: _Core | None = core
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id; None until it exists."""
+        return self._core.slot.life.pid if self._core is not None else None
+
+    def _claim(self) -> _Core:
+        if self._core is None:
+            raise AlreadyRunning("this child is wrapped by a ForkTask already")
+        core, self._core = self._core, None
+        return core
+
+
+def fork(target: Target, *args: Any, **options: Unpack[TaskKeywords]) -> Fork:
+    """Start a child at once that runs a script as a program, or a function with those arguments; wrap it in a ForkTask.
+
+    The options are those of ScriptTask but ``restart``. Raises TypeError, ValueError, or EncodeError.
+    """
+    if "args" in options or "restart" in options:
+        raise TypeError("fork() takes the start arguments after the script, and cannot restart what it started")
+    keywords: Any = {**options, "args": args}
+    core = _Core(target, read_options("fork()", keywords), True, NEVER, False)
+    core.encode_now()
+    core.slot.start().mark_seen()
+    return Fork(core)
+
+
+class ForkTask(Task):
+    """Wraps a child that already runs, made by ``fork``. It cannot be started again."""
+
+    def __init__(self, fork: Fork) -> None:
+        if not isinstance(fork, Fork):
+            raise TypeError(f"ForkTask wraps what fork(script, *args) returns, not {fork!r}; or use ScriptTask")
+        self._take(fork._claim())
+
+    def clone(self, name: str | None = None) -> Self:
+        """Raises TypeError: there is one child only."""
+        raise self._no_start("cloned")
+
+    def start(self) -> Reply:
+        """Raises AlreadyRunning, or TypeError once the child has ended."""
+        if self._slot.life.accepts:
+            raise AlreadyRunning(f"task {self.name!r} wraps a child that runs already", task=self.name)
+        raise self._no_start("started")
+
+    def restart(self) -> Reply:
+        """Raises TypeError."""
+        raise self._no_start("restarted")
+
+    def _no_start(self, what: str) -> TypeError:
+        return TypeError(f"ForkTask {self.name!r} wraps one child and cannot be {what}; use ScriptTask for that")
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self

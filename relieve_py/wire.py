@@ -1,0 +1,269 @@
+"""Frames to bytes and back: the only place that knows how a frame looks on the channel. No I/O.
+
+A frame is a header of 24 bytes, the lengths of its buffers, its payload, and its buffers; integers are little-endian::
+
+     0         1      2        3          4                8                  16                   24
+     +---------+------+--------+----------+----------------+------------------+--------------------+
+     | VERSION | kind | nfds   | flags    | nbuffers (u32) | number (u64)     | payload bytes (u64)|
+     +---------+------+--------+----------+----------------+------------------+--------------------+
+     | nbuffers x length (u64) | payload | buffer 0 | buffer 1 | ...
+
+``number`` ties an answer to its question. ``nfds`` descriptors travel beside the first byte, as SCM_RIGHTS.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from enum import IntEnum
+
+from relieve_py.errors import EncodeError, ProtocolError
+
+VERSION = 1
+MAX_FRAME = 1 << 32
+"""The largest frame, in bytes. More lets one child hold more of the parent's memory; less refuses honest results."""
+MAX_BUFFERS = 8000
+"""The most buffers of one frame: their table of lengths must fit into the decoder's scratch buffer."""
+MAX_DESCRIPTORS = 250
+"""The most descriptors of one frame; the kernel takes 253 in one message (SCM_MAX_FD)."""
+STREAM_WINDOW = 32
+"""Items of a stream that may travel before the reader has taken them. More: fewer pauses; less: less memory."""
+
+HEADER = struct.Struct("<BBBBIQQ")
+HEADER_BYTES = HEADER.size
+
+
+class Kind(IntEnum):
+    """What a frame is for. The comment says who sends it."""
+
+    BOOT = 1  # parent: what to load and how to start it
+    CALL = 2  # parent: run a function; flags say whether its value, its items or nothing is wanted
+    CANCEL = 3  # parent: interrupt or drop that call
+    CREDIT = 4  # parent: that stream may send so many more items
+    EVENT = 5  # both: a named event
+    DELIVERED = 6  # both: the event with that number has arrived
+    STOP = 7  # parent: finish, run stop(), leave
+    READY = 8  # child: start() is done; calls are served
+    FAILED = 9  # child: it could not become ready
+    ACCEPTED = 10  # child: the call has arrived and will run
+    RESULT = 11  # child: the call's value
+    ERROR = 12  # child: the call raised
+    ITEM = 13  # child: one item of a stream
+    END = 14  # child: a stream has no more items; a call without value is done
+    MISSING = 15  # child: no such export
+    BUSY = 16  # child: no calls for now, please
+    IDLE = 17  # child: calls are welcome again
+    # between the parent and the helper process that launches and reaps
+    LAUNCH = 32
+    LAUNCHED = 33
+    REFUSED = 34
+    EXITED = 35
+    SIGNAL = 36
+    GUARD = 37  # parent: a child it forked itself; kill it when the parent is gone
+    UNGUARD = 38
+
+
+class Frame:
+    """One unit on the channel. ``payload`` and ``buffers`` are bytes-like; ``fds`` are owned by the frame."""
+
+    __slots__ = ("buffers", "fds", "flags", "kind", "number", "payload")
+
+    def __init__(
+        self,
+        kind: int,
+        number: int = 0,
+        payload: bytes | bytearray | memoryview = b"",
+        buffers: Sequence[bytes | bytearray | memoryview] = (),
+        fds: Sequence[int] = (),
+        flags: int = 0,
+    ) -> None:
+        self.kind = kind
+        self.number = number
+        self.payload = payload
+        self.buffers = buffers
+        self.fds = fds
+        self.flags = flags
+
+    def __repr__(self) -> str:
+        name = Kind(self.kind).name if self.kind in _KINDS else self.kind
+        return (
+            f"<Frame {name} {self.number}: {len(self.payload)} bytes, {len(self.buffers)} buffers, {len(self.fds)} fds>"
+        )
+
+
+_KINDS = frozenset(int(kind) for kind in Kind)
+
+
+def encode(frame: Frame) -> list[bytes | bytearray | memoryview]:
+    """The frame as chunks to write one after the other; large parts are not copied.
+
+    Raises EncodeError when it is larger than MAX_FRAME, or has too many buffers or descriptors.
+    """
+    payload, buffers = frame.payload, frame.buffers
+    nbytes = len(payload)
+    if not buffers:
+        check_size(nbytes, 0, len(frame.fds))
+        head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, 0, frame.number, nbytes)
+        return [head + payload] if nbytes <= _JOIN_BELOW else [head, payload]
+    lengths = [len(b) for b in buffers]
+    check_size(nbytes + sum(lengths), len(lengths), len(frame.fds))
+    head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, len(lengths), frame.number, nbytes)
+    return [head + struct.pack(f"<{len(lengths)}Q", *lengths), payload, *buffers]
+
+
+_JOIN_BELOW = 32768
+"""Payloads up to this are copied behind their header: one chunk is cheaper to send than two, until copying costs
+more."""
+
+
+def check_size(nbytes: int, nbuffers: int, nfds: int) -> None:
+    """Raise EncodeError, naming the limit, when a frame of this shape may not travel."""
+    if nbytes > MAX_FRAME:
+        raise EncodeError(f"a message of {nbytes:,} bytes is above the frame limit of {MAX_FRAME:,} bytes")
+    if nbuffers > MAX_BUFFERS:
+        raise EncodeError(f"a message with {nbuffers:,} buffers is above the limit of {MAX_BUFFERS:,}")
+    if nfds > MAX_DESCRIPTORS:
+        raise EncodeError(f"a message with {nfds} descriptors is above the limit of {MAX_DESCRIPTORS}")
+
+
+class Decoder:
+    """Bytes in, frames out. Ask where the next bytes go, fill that, and say how many there were::
+
+        view = decoder.space()
+        frames = decoder.filled(sock.recv_into(view))
+
+    Small frames are cut out of one scratch buffer; a large part is received straight into its own memory, so that it
+    is copied once, by the kernel.
+    """
+
+    SCRATCH = 65536
+
+    def __init__(self, max_frame: int = MAX_FRAME) -> None:
+        self._max_frame = max_frame
+        self._scratch = bytearray(self.SCRATCH)
+        self._view = memoryview(self._scratch)
+        self._start = 0  # scratch[start:end] holds what is not yet cut into frames
+        self._end = 0
+        self._large: _LargeFrame | None = None
+
+    @property
+    def midway(self) -> bool:
+        """True while part of a frame has arrived and the rest has not."""
+        return self._large is not None or self._end > self._start
+
+    def space(self) -> memoryview:
+        """Where the next bytes of the channel belong; never empty."""
+        if self._large is not None:
+            return self._large.space()
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == self.SCRATCH:
+            left = self._scratch[self._start : self._end]
+            self._scratch[: len(left)] = left
+            self._start, self._end = 0, len(left)
+        return self._view[self._end :]
+
+    def filled(self, nbytes: int) -> list[Frame]:
+        """Take note of ``nbytes`` new bytes in ``space()``; return the frames they complete.
+
+        Raises ProtocolError on a wrong version, kind or size; the decoder is of no use after that.
+        """
+        if self._large is not None:
+            if not self._large.filled(nbytes):
+                return []
+            whole, self._large = self._large.frame, None
+            return [whole]
+        self._end += nbytes
+        frames: list[Frame] = []
+        while self._end - self._start >= HEADER_BYTES and self._large is None:
+            frame = self._cut()
+            if frame is None:
+                break
+            frames.append(frame)
+        return frames
+
+    def _cut(self) -> Frame | None:
+        """Cut the next frame out of the scratch buffer, or begin a large one; None when there is not enough yet."""
+        start = self._start
+        version, kind, nfds, flags, nbuffers, number, nbytes = HEADER.unpack_from(self._scratch, start)
+        if version != VERSION:
+            raise ProtocolError(f"a frame of version {version} arrived; this side speaks version {VERSION}")
+        if kind not in _KINDS or nbuffers > MAX_BUFFERS or nbytes > self._max_frame or nfds > MAX_DESCRIPTORS:
+            raise ProtocolError(f"not a frame: kind {kind}, {nbuffers} buffers, {nbytes} bytes, {nfds} descriptors")
+        have = self._end - start
+        body = start + HEADER_BYTES
+        if nbuffers == 0 and have >= HEADER_BYTES + nbytes:
+            self._start = body + nbytes
+            return Frame(kind, number, bytes(self._view[body : body + nbytes]), (), (0,) * nfds, flags)
+        table = 8 * nbuffers
+        if have < HEADER_BYTES + table:
+            return None
+        lengths = struct.unpack_from(f"<{nbuffers}Q", self._scratch, body)
+        if nbytes + sum(lengths) > self._max_frame:
+            raise ProtocolError(f"a frame of {nbytes + sum(lengths):,} bytes is above {self._max_frame:,}")
+        if nbuffers == 0 and HEADER_BYTES + nbytes <= self.SCRATCH // 2:
+            return None  # small: wait for the rest in the scratch buffer
+        frame = Frame(kind, number, b"", (), (0,) * nfds, flags)
+        large = _LargeFrame(frame, (nbytes, *lengths))
+        self._start = large.take(self._view, body + table, self._end)
+        if large.complete:
+            return frame
+        self._large = large
+        return None
+
+
+class _LargeFrame:
+    """A frame on its way in, each part of which has memory of its own."""
+
+    GROW = 1 << 24
+    """Memory is taken in steps of this many bytes as they arrive, so that a header alone cannot cost gigabytes."""
+
+    def __init__(self, frame: Frame, lengths: tuple[int, ...]) -> None:
+        self.frame = frame
+        self._lengths = lengths
+        self._parts: list[bytearray] = []
+        self._part = bytearray(min(lengths[0], self.GROW))
+        self._have = 0
+        self.complete = False
+        self._close_full_parts()
+
+    def space(self) -> memoryview:
+        return memoryview(self._part)[self._have :]
+
+    def take(self, source: memoryview, start: int, end: int) -> int:
+        """Move what is already in ``source[start:end]``; return where it stopped."""
+        while start < end and not self.complete:
+            space = self.space()
+            n = min(len(space), end - start)
+            space[:n] = source[start : start + n]
+            space.release()
+            start += n
+            self.filled(n)
+        return start
+
+    def filled(self, nbytes: int) -> bool:
+        """Count new bytes; True when the frame is whole."""
+        self._have += nbytes
+        self._close_full_parts()
+        return self.complete
+
+    def _close_full_parts(self) -> None:
+        while not self.complete and self._have == len(self._part):
+            wanted = self._lengths[len(self._parts)]
+            if len(self._part) < wanted:
+                self._part = self._grown(wanted)
+                return
+            self._parts.append(self._part)
+            if len(self._parts) == len(self._lengths):
+                self.complete = True
+                self.frame.payload = self._parts[0]
+                self.frame.buffers = tuple(self._parts[1:])
+            else:
+                self._part = bytearray(min(self._lengths[len(self._parts)], self.GROW))
+                self._have = 0
+
+    def _grown(self, wanted: int) -> bytearray:
+        """The part with more room. Doubling keeps what is copied below the part's own size."""
+        grown = bytearray(min(wanted, max(len(self._part) * 4, self.GROW)))
+        grown[: self._have] = self._part
+        return grown

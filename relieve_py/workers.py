@@ -1,0 +1,353 @@
+"""Worker and QueueWorker: tasks composed, all of them at once, or so many at a time until they exit."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import signal
+import threading
+from collections import deque
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from relieve_py.calls import Outcome, Reply, gather
+from relieve_py.errors import AlreadyRunning
+from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started, matches
+from relieve_py.health import TaskHealth, health_of
+from relieve_py.lifecycle import State
+from relieve_py.tasks import CallableTask, ForkTask, Task
+
+logger = logging.getLogger("relieve_py")
+_counter = itertools.count(1)
+
+_HOOKS = ("start", "ready", "exit", "restart", "error")
+
+
+class Worker:
+    """Several tasks under one roof: started, told and stopped together, with listeners that also reach tasks added
+    later."""
+
+    def __init__(self, *tasks: Task, name: str | None = None) -> None:
+        if name is not None and (not isinstance(name, str) or not name):
+            raise TypeError(f"name must be a non-empty string, not {name!r}")
+        self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
+        self._emitter = Emitter(self)
+        self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
+        self._members: dict[str, Task] = {}
+        self._event_waiters: list[tuple[str, Reply]] = []
+        self.add(*tasks)
+
+    # -- members -----------------------------------------------------------------------------------
+
+    @property
+    def tasks(self) -> Mapping[str, Task]:
+        """The tasks by name, in the order they were added; a read-only snapshot."""
+        return MappingProxyType(self._members)
+
+    def task(self, name: str) -> Task:
+        """The task of that name. Raises KeyError that says what there is."""
+        try:
+            return self._members[name]
+        except KeyError:
+            there = ", ".join(self._members) or "none"
+            raise KeyError(f"worker {self.name!r} has no task {name!r}; it has: {there}") from None
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Task]:
+        return iter(self._members.values())
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._members.values() or task in self._members
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} of {len(self)} tasks>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{type(self).__name__} {self.name!r} cannot be sent to another process")
+
+    def add(self, *tasks: Task) -> None:
+        """Take tasks in, started or not. Raises TypeError for what is no task, ValueError for a name that is taken."""
+        for task in tasks:
+            self._check(task)
+            with self._lock:
+                if task.name in self._members:
+                    raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
+                self._members = {**self._members, task.name: task}
+            task._core.voice.follow(self)
+            self._joined(task)
+
+    def remove(self, task: Task | str) -> Reply:
+        """Let a task go: it is stopped, and never restarted. The Reply gives its exit record. Raises KeyError."""
+        member = self.task(task if isinstance(task, str) else task.name)
+        with self._lock:
+            self._members = {name: other for name, other in self._members.items() if other is not member}
+        self._left(member)
+        stopped = member.stop()
+        stopped.when_settled(lambda: member._core.voice.unfollow(self))
+        return stopped
+
+    def _check(self, task: Any) -> None:
+        if not isinstance(task, Task):
+            raise TypeError(f"{type(self).__name__} takes tasks, not {task!r}")
+
+    def _joined(self, task: Task) -> None:
+        """A task was added."""
+
+    def _left(self, task: Task) -> None:
+        """A task was removed, and will stop."""
+
+    # -- start and stop ----------------------------------------------------------------------------
+
+    def start(self) -> Reply:
+        """Start the tasks that are not running. The Reply gives the worker once all are ready, or raises StartError."""
+        starts = [task.start() for task in self if not task._slot.life.accepts and task.state is not State.STOPPING]
+        return gather(starts, self._emitter.strand, self._all_started)
+
+    def _all_started(self, replies: list[Reply]) -> Worker:
+        for reply in replies:
+            reply.result()
+        return self
+
+    def stop(self, timeout: float | None = None) -> Reply:
+        """Let every child finish and leave. The Reply gives the exit records, in the order of the tasks."""
+        return gather([task.stop(timeout) for task in self], self._emitter.strand, _results)
+
+    def kill(self, signum: int = signal.SIGKILL) -> Reply:
+        """Make every child leave now. The Reply gives the exit records, in the order of the tasks."""
+        return gather([task.kill(signum) for task in self], self._emitter.strand, _results)
+
+    def restart(self) -> Reply:
+        """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
+        return gather([task.restart() for task in self], self._emitter.strand, self._all_started)
+
+    def drain(self) -> Reply:
+        """A Reply of the worker, once none of its tasks has open calls."""
+        return gather([task.drain() for task in self], self._emitter.strand, self._all_started)
+
+    def __enter__(self) -> Self:
+        self.start().result()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the calls that were given, then stop; after an exception stop at once."""
+        if kind is None:
+            self.drain().result()
+        self.stop().result()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            await self.drain()
+        await self.stop()
+
+    # -- events ------------------------------------------------------------------------------------
+
+    def on(self, name: str, listener: Listener | None = None) -> Any:
+        """Call ``listener(*args)`` at each such event of any task, also of tasks added later.
+
+        ``current_event().source`` is the task. Without a listener this is a decorator.
+        """
+        return self._emitter.on(name, listener) if listener is not None else lambda f: self._emitter.on(name, f)
+
+    def once(self, name: str, listener: Listener | None = None) -> Any:
+        """Like ``on``, for the next such event of any one task only."""
+        return self._emitter.once(name, listener) if listener is not None else lambda f: self._emitter.once(name, f)
+
+    def off(self, name: str | None = None, listener: Listener | None = None) -> None:
+        """Remove that listener, all of that name, or, with no arguments, all."""
+        self._emitter.off(name, listener)
+
+    def wait_for(self, name: str) -> Reply:
+        """A Reply of the arguments (a tuple) of the next such event of any task."""
+        reply = Reply(None, self._emitter.strand)
+        with self._lock:
+            self._event_waiters.append((name, reply))
+        return reply
+
+    def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
+        """An event of a task; called by the task, on its own strand."""
+        if not lifecycle:
+            self._emitter.strand.submit(self.on_message, name, *args)
+        elif name in _HOOKS:
+            self._emitter.strand.submit(getattr(self, f"on_{name}"), *args)
+        with self._lock:
+            met = [entry for entry in self._event_waiters if matches(entry[0], name)]
+            self._event_waiters = [entry for entry in self._event_waiters if entry not in met]
+        for _, reply in met:
+            reply.settle(args)
+        heard = self._emitter.relay(task, name, args)
+        return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
+
+    def send(self, name: str, *args: Any) -> Reply:
+        """Send every task an event. The Reply gives an Outcome for each, in the order of the tasks."""
+        return self.broadcast(name, *args)
+
+    def broadcast(self, name: str, *args: Any) -> Reply:
+        """Send every task an event. The Reply gives an Outcome for each, in the order of the tasks. Raises
+        EncodeError."""
+        tasks = list(self)
+        return self._outcomes(tasks, [task.send(name, *args) for task in tasks])
+
+    def broadcast_get(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Reply:
+        """Call a function on every task. The Reply gives an Outcome for each, errors included, in the order of the
+        tasks.
+
+        Raises TypeError when a task serves no calls, EncodeError for arguments that cannot be sent.
+        """
+        tasks = [self._callable(task) for task in self]
+        return self._outcomes(tasks, [task.get(method, *args, **kwargs) for task in tasks])
+
+    def _callable(self, task: Task) -> CallableTask:
+        if not isinstance(task, CallableTask):
+            raise TypeError(
+                f"task {task.name!r} is a {type(task).__name__}, which serves no calls; a CallableTask does"
+            )
+        return task
+
+    def _outcomes(self, tasks: Any, replies: list[Reply]) -> Reply:
+        names = [task.name for task in tasks]
+
+        def combine(replies: list[Reply]) -> list[Outcome]:
+            return [_outcome(name, reply) for name, reply in zip(names, replies, strict=True)]
+
+        return gather(replies, self._emitter.strand, combine)
+
+    # -- sight -------------------------------------------------------------------------------------
+
+    def health(self) -> tuple[TaskHealth, ...]:
+        """How each child is, by psutil, in the order of the tasks."""
+        return tuple(health_of(task) for task in self)
+
+    # -- to be overridden --------------------------------------------------------------------------
+
+    def on_start(self, event: Started) -> None:
+        """A child was launched. Does nothing here; called like a listener, as are all of these."""
+
+    def on_ready(self, event: Ready) -> None:
+        """A child is ready."""
+
+    def on_message(self, name: str, *args: Any) -> None:
+        """A child sent an event."""
+
+    def on_exit(self, event: Exit) -> None:
+        """A child has ended."""
+
+    def on_restart(self, event: Restarting) -> None:
+        """Another child will be launched."""
+
+    def on_error(self, event: Failed) -> None:
+        """A called function raised, a child could not start, or a restart budget is spent."""
+
+
+def _results(replies: list[Reply]) -> list[Any]:
+    return [reply.result() for reply in replies]
+
+
+def _outcome(task: str, reply: Reply) -> Outcome:
+    try:
+        return Outcome(task=task, value=reply.result())
+    except BaseException as error:
+        return Outcome(task=task, error=error)
+
+
+class QueueWorker(Worker):
+    """Runs each task to its exit, at most ``concurrency`` at a time; ``concurrency`` may be set while it runs."""
+
+    def __init__(self, *tasks: Task, concurrency: int = 1, name: str | None = None) -> None:
+        self._concurrency = _checked_concurrency(concurrency)
+        self._runs: deque[tuple[Task, Reply]] = deque()
+        self._running: set[str] = set()
+        super().__init__(*tasks, name=name)
+
+    def _check(self, task: Any) -> None:
+        super()._check(task)
+        if isinstance(task, ForkTask):
+            raise TypeError(
+                f"QueueWorker starts its tasks, and ForkTask {task.name!r} cannot be started: use ScriptTask"
+            )
+
+    @property
+    def concurrency(self) -> int:
+        """How many tasks run at a time."""
+        return self._concurrency
+
+    @concurrency.setter
+    def concurrency(self, value: int) -> None:
+        self._concurrency = _checked_concurrency(value)
+        self._launch_next()
+
+    def run(self, *names: str) -> Reply:
+        """Run those tasks, or all, each to its exit. The Reply gives their exit records in the order they were added.
+
+        Raises KeyError for a name that is not there, AlreadyRunning for a task that runs or waits to run.
+        """
+        chosen = [self.task(name) for name in names] or list(self)
+        chosen = [task for task in self if task in chosen]
+        with self._lock:
+            waiting = {task.name for task, _ in self._runs}
+            for task in chosen:
+                if task.name in waiting | self._running or task._slot.life.accepts:
+                    raise AlreadyRunning(f"task {task.name!r} runs, or waits to run, already", task=task.name)
+            exits = [Reply(None, self._emitter.strand) for _ in chosen]
+            self._runs.extend(zip(chosen, exits, strict=True))
+        self._launch_next()
+        return gather(exits, self._emitter.strand, _results)
+
+    def _launch_next(self) -> None:
+        while True:
+            with self._lock:
+                if not self._runs or len(self._running) >= self._concurrency:
+                    return
+                task, exit = self._runs.popleft()
+                self._running.add(task.name)
+            self._launch(task, exit)
+
+    def _launch(self, task: Task, exit: Reply) -> None:
+        try:
+            task.start().mark_seen()  # a failed start is an exit too, and an ``error`` event
+        except Exception as error:
+            self._finished(task, exit, error)
+            return
+        ended = task.wait()
+        ended.when_settled(lambda: self._finished(task, exit, None))
+
+    def _finished(self, task: Task, exit: Reply, error: Exception | None) -> None:
+        with self._lock:
+            self._running.discard(task.name)
+        if error is not None:
+            exit.fail(error)
+        else:
+            exit.settle(task.exit)
+        self._launch_next()
+
+    def stop(self, timeout: float | None = None) -> Reply:
+        """Run no more tasks, and let the running ones finish and leave. The Reply gives the exit records."""
+        with self._lock:
+            never, self._runs = list(self._runs), deque()
+        for _, exit in never:
+            exit.settle(None)
+        return super().stop(timeout)
+
+    def __enter__(self) -> Self:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+
+def _checked_concurrency(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"concurrency must be a whole number, not {value!r}")
+    if value < 1:
+        raise ValueError(f"concurrency must be at least 1, not {value!r}")
+    return value
