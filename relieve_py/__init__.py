@@ -15,8 +15,6 @@ if sys.platform == "win32":
 if TYPE_CHECKING:
     from relieve_py import ipc as ipc
     from relieve_py.calls import Outcome as Outcome
-    from relieve_py.calls import Reply as Reply
-    from relieve_py.calls import Stream as Stream
     from relieve_py.cloud import CloudWorker as CloudWorker
     from relieve_py.errors import AlreadyRunning as AlreadyRunning
     from relieve_py.errors import CallCancelled as CallCancelled
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from relieve_py.lifecycle import State as State
     from relieve_py.plugins import register as register
     from relieve_py.plugins import unregister as unregister
+    from relieve_py.replies import Reply as Reply
+    from relieve_py.streams import Stream as Stream
     from relieve_py.tasks import CallableTask as CallableTask
     from relieve_py.tasks import ForkTask as ForkTask
     from relieve_py.tasks import ScriptTask as ScriptTask
@@ -54,7 +54,7 @@ if TYPE_CHECKING:
     from relieve_py.workers import Worker as Worker
 
 _HOMES = {
-    "calls": ("Outcome", "Reply", "Stream"),
+    "calls": ("Outcome",),
     "cloud": ("CloudWorker",),
     "errors": (
         "AlreadyRunning",
@@ -80,6 +80,8 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "lifecycle": ("RestartPolicy", "RetryPolicy", "State"),
     "plugins": ("register", "unregister"),
+    "replies": ("Reply",),
+    "streams": ("Stream",),
     "tasks": ("CallableTask", "ForkTask", "ScriptTask", "Task", "fork"),
     "workers": ("QueueWorker", "Worker"),
 }

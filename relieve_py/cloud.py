@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import functools
 import logging
 import threading
 import time
@@ -12,12 +13,14 @@ from typing import Any, cast
 
 from relieve_py import plugins
 from relieve_py.backlog import Backlog
-from relieve_py.calls import Call, CallOptions, Carrier, Mode, Reply, Stream, gather
+from relieve_py.calls import Call, CallOptions, Carrier, Mode
 from relieve_py.errors import NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, Strand
 from relieve_py.health import WorkerStats
 from relieve_py.lifecycle import RetryPolicy, State, retry_policy
 from relieve_py.remote import Remote, call_options
+from relieve_py.replies import Reply, gather, settle_in_order
+from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
 from relieve_py.workers import Worker
@@ -363,6 +366,7 @@ class CloudWorker(Remote, Worker):
     def drain(self) -> Reply:
         """A Reply of the worker, once it has no open calls."""
         reply = Reply(None, self._emitter.strand)
+        reply.asked_by_listener = self._emitter.strand.here
         with self._lock:
             self._drain_waiters.append(reply)
         self._settle_drained()
@@ -376,7 +380,7 @@ class CloudWorker(Remote, Worker):
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
-            reply.settle(self)
+            settle_in_order(self._emitter.strand, functools.partial(reply.settle, self), reply.asked_by_listener)
 
     # -- sight -------------------------------------------------------------------------------------
 

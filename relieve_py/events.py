@@ -207,6 +207,11 @@ class Strand:
         threads.add(self)
 
     @property
+    def idle(self) -> bool:
+        """True when nothing is queued and nothing runs."""
+        return not self._scheduled
+
+    @property
     def here(self) -> bool:
         """True on the thread that runs this strand at the moment: waiting for the strand there would never end."""
         return self._thread == threading.get_ident()
@@ -226,6 +231,14 @@ class Strand:
             except BaseException:
                 logger.exception("a callback raised: %r", function)
             del function, args
+
+
+def guarded(function: Callable[..., Any], *args: Any) -> None:
+    """Call it; what it raises is logged, and stops nobody else's work."""
+    try:
+        function(*args)
+    except BaseException:
+        logger.exception("a callback raised: %r", args[0] if function is _tell else function)
 
 
 class Emitter:
@@ -274,7 +287,7 @@ class Emitter:
         return any(matches(pattern, name) for pattern, _, _ in self._listeners)
 
     def emit(self, name: str, *args: Any) -> bool:
-        """Tell every listener of ``name``; they run later, on the strand. True when there was one."""
+        """Tell every listener of ``name``, on the strand: later, or now if this is it. True when there was one."""
         return self.relay(self.source, name, args)
 
     def relay(self, source: Any, name: str, args: tuple[Any, ...]) -> bool:
@@ -285,8 +298,12 @@ class Emitter:
             heard = [entry for entry in self._listeners if matches(entry[0], name)]
             if any(once for _, _, once in heard):
                 self._listeners = [e for e in self._listeners if not (e[2] and e in heard)]
+        event = Event(name=name, source=source, args=args)
         for _, listener, _ in heard:
-            self.strand.submit(_tell, listener, Event(name=name, source=source, args=args))
+            if self.strand.here:
+                guarded(_tell, listener, event)
+            else:
+                self.strand.submit(_tell, listener, event)
         return bool(heard)
 
 

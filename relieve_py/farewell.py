@@ -8,9 +8,9 @@ import signal
 import threading
 from concurrent.futures import TimeoutError as NotDone
 
-from relieve_py.calls import Reply
 from relieve_py.errors import RelieveError
 from relieve_py.launchers import connection
+from relieve_py.replies import Reply
 from relieve_py.slot import all_slots
 from relieve_py.supervisor import shared
 

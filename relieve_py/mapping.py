@@ -8,8 +8,8 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any
 
-from relieve_py.calls import Reply
 from relieve_py.errors import CallCancelled
+from relieve_py.replies import Reply
 
 AHEAD = 2
 """Calls in flight for each that can run: the next must be at hand when one ends. More: more memory, no more speed."""

@@ -40,13 +40,21 @@ def _seconds(allow_none: bool) -> Any:
     return check
 
 
-def _as_tuple(name: str) -> Any:
-    def convert(value: Any) -> tuple[Any, ...]:
-        if isinstance(value, (str, bytes)) or not isinstance(value, Iterable):
-            raise TypeError(f"{name} must be a list or tuple, not {value!r}")
-        return tuple(value)
+def _as_tuple(value: Any) -> Any:
+    return value if isinstance(value, (str, bytes)) or not isinstance(value, Iterable) else tuple(value)
 
-    return convert
+
+def _is_tuple(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    if not isinstance(value, tuple):
+        raise TypeError(f"{attribute.name} must be a list or tuple, not {value!r}")
+
+
+def _as_dict(env: Any) -> Any:
+    return dict(env) if isinstance(env, Mapping) else env or {}
+
+
+def _as_path(cwd: Any) -> Any:
+    return os.fspath(cwd) if isinstance(cwd, os.PathLike) else cwd
 
 
 @attrs.frozen(kw_only=True)
@@ -55,21 +63,17 @@ class TaskOptions:
 
     name: str | None = attrs.field(default=None)
     """Unique within its worker; made from the script's name if not given."""
-    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("args"))
+    args: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple, validator=_is_tuple)
     """The start arguments: given to the script's ``start()``, and ``sys.argv`` of a program."""
     restart: bool | RestartPolicy | None = attrs.field(default=None)
     """When a child that ended is followed by another; None is the default of the kind of task."""
-    env: dict[str, str] = attrs.field(
-        factory=dict, converter=lambda env: dict(env) if isinstance(env, Mapping) else env or {}
-    )
+    env: dict[str, str] = attrs.field(factory=dict, converter=_as_dict)
     """Variables added to the parent's environment, as it is at each launch."""
-    cwd: str | None = attrs.field(
-        default=None, converter=lambda cwd: os.fspath(cwd) if isinstance(cwd, os.PathLike) else cwd
-    )
+    cwd: str | None = attrs.field(default=None, converter=_as_path)
     """The child's working directory; None is the parent's, as it is at the first launch."""
-    containers: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("containers"))
+    containers: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple, validator=_is_tuple)
     """Run inside the child before it is ready: ``"pkg.mod:name"`` or callables."""
-    interfaces: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple("interfaces"))
+    interfaces: tuple[Any, ...] = attrs.field(default=(), converter=_as_tuple, validator=_is_tuple)
     """Attached to the task in the parent: objects with ``attach(task)``."""
     launcher: Any = "forkserver"
     """``"forkserver"``, ``"spawn"``, ``"fork"``, the name of a plug-in's, or a launcher."""

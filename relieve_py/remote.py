@@ -8,9 +8,11 @@ from typing import Any, cast
 
 import attrs
 
-from relieve_py.calls import Call, CallOptions, Mode, Reply, Stream
+from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.lifecycle import RetryPolicy, retry_policy
 from relieve_py.mapping import Map
+from relieve_py.replies import Reply
+from relieve_py.streams import Stream
 
 _UNSET: Any = object()
 

@@ -18,6 +18,7 @@ import pickle
 import sys
 import threading
 import weakref
+from collections.abc import Sequence
 from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
@@ -51,9 +52,7 @@ class Payload:
 
     __slots__ = ("buffers", "data", "descriptors")
 
-    def __init__(
-        self, data: Bytes, buffers: list[Bytes] | tuple[Bytes, ...] = (), descriptors: Descriptors | None = None
-    ) -> None:
+    def __init__(self, data: Bytes, buffers: Sequence[Bytes] = (), descriptors: Descriptors | None = None) -> None:
         self.data = data
         self.buffers = buffers
         self.descriptors = descriptors
@@ -273,7 +272,7 @@ def _take(index: int) -> int:
 
 def _rebuild_memoryview(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:
     view = memoryview(buffer).cast("B")
-    return view if format == "B" and len(shape) == 1 else view.cast(format, shape)  # type: ignore[call-overload,no-any-return]
+    return view if format == "B" and len(shape) == 1 else view.cast(format, shape)  # type: ignore[call-overload]
 
 
 def _rebuild_socket(index: int, family: int, type: int, proto: int, timeout: float | None) -> Any:
@@ -322,7 +321,7 @@ def _dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
     """dill's pickle of ``obj``. Classes are sent so that each side knows its own again, see _reduce_class."""
     import dill
 
-    class ByValue(dill.Pickler):  # type: ignore[misc,name-defined] # dill is untyped
+    class ByValue(dill.Pickler):  # type: ignore[misc] # dill is untyped
         def reducer_override(self, part: Any) -> Any:
             if isinstance(part, type) and part not in within and not _importable(part):
                 return _reduce_class(part, within)

@@ -15,24 +15,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
+from relieve_py.answers import Encoded
 from relieve_py.birth import Birth
-from relieve_py.calls import Call, CallTable, Encoded, Mode, Reply
+from relieve_py.calls import Call, Mode
 from relieve_py.child.boot import Plan, boot_frame
-from relieve_py.errors import (
-    DecodeError,
-    MethodNotFound,
-    NotRunning,
-    PoisonCall,
-    ProtocolError,
-    RelieveError,
-    RemoteError,
-    RemoteTraceback,
-    RetriesExhausted,
-    StartError,
-    TaskDied,
-)
+from relieve_py.endings import Endings, Owner, died
+from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError
 from relieve_py.events import Exit, Strand
 from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import (
@@ -49,8 +39,12 @@ from relieve_py.lifecycle import (
     Settle,
     State,
 )
-from relieve_py.serializers import Descriptors, Payload, Serializer, decode
+from relieve_py.messages import exports_of, missing_of, payload_of, start_error_of
+from relieve_py.replies import Reply, settle_in_order
+from relieve_py.serializers import Payload, Serializer, decode
+from relieve_py.streams import Stream
 from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.table import CallTable
 from relieve_py.turns import Turns
 from relieve_py.wire import Frame, Kind
 
@@ -59,35 +53,10 @@ logger = logging.getLogger("relieve_py")
 HANGUP_GRACE = 0.25
 """Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be
 reaped."""
-LAUNCH_TRIES = 3
-"""How often a launch is tried again when the server process died over it."""
-
 Deeds = list[Callable[[], object]]
 
-
-class Owner(Protocol):
-    """The task of a slot, as the slot sees it. None of these may block."""
-
-    @property
-    def face(self) -> Any:
-        """The task itself, as replies give it to users."""
-        ...
-
-    def tell(self, name: str, record: Any) -> None:
-        """A lifecycle event; called under the slot's lock."""
-        ...
-
-    def deliver(self, name: str, args: list[Any]) -> None:
-        """An event of the child; called on the strand."""
-        ...
-
-    def nothing_will_come(self, error: BaseException) -> None:
-        """No child is left, and no other will follow."""
-        ...
-
-    def call_failed(self, call: Call, error: BaseException) -> None:
-        """A call failed and nobody waits for its reply."""
-        ...
+LAUNCH_TRIES = 3
+"""How often a launch is tried again when the server process died over it."""
 
 
 class Slot:
@@ -119,6 +88,7 @@ class Slot:
         self._env = env
         self._serializer = serializer
         self._strand = strand
+        self._endings = Endings(owner, strand)
         self._startable = startable
         self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
         self._turns = Turns()
@@ -172,7 +142,7 @@ class Slot:
             process.signal(signum)
 
     def _ask(self, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
-        reply = Reply(None, self._strand)
+        reply = self._reply()
 
         def decided(now: float) -> list[Instruction]:
             instructions = decide(now)
@@ -196,7 +166,7 @@ class Slot:
             if not self.life.accepts:
                 error = self.life.refusal()
                 if call.home is self:
-                    after.append(lambda: self._give_up(call, error))
+                    after.append(lambda: self._endings.give_up(call, error))
                 else:
                     after += [lambda: self._ended(call), functools.partial(call.home.resubmit, [call])]
             elif call.mode is Mode.EVENT and self.life.state is State.READY:
@@ -220,7 +190,7 @@ class Slot:
                 self._pump(after)
             else:
                 error = self.life.refusal()
-                after += [functools.partial(self._give_up, call, error) for call in calls]
+                after += [functools.partial(self._endings.give_up, call, error) for call in calls]
         self._do(after)
 
     def _resubmit_delayed(self, calls: list[Call]) -> None:
@@ -234,7 +204,7 @@ class Slot:
 
     def drain(self) -> Reply:
         """A Reply of the task, when it has no open calls."""
-        reply = Reply(None, self._strand)
+        reply = self._reply()
         with self._lock:
             self._drain_waiters.append(reply)
         self._tell_drained()
@@ -248,7 +218,7 @@ class Slot:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
-            reply.settle(self.owner.face)
+            self._settle_in_order(reply, self.owner.face)
 
     def cancel(self, call: Call) -> None:
         """The caller has no more use for it: drop it, or interrupt it."""
@@ -274,10 +244,10 @@ class Slot:
                 if birth is None or birth is not self._birth or not call.number or self._death is not None:
                     return
                 self._update_interest()
-            reply = call.reply
+            reply, number = call.reply, call.number
             self._turns.wait(
                 birth.channel.fileno(),
-                lambda: reply.settled() or self._death is not None,
+                lambda: reply.settled() or call.number != number or self._death is not None,
                 functools.partial(self._read_as_caller, birth),
                 deadline,
             )
@@ -344,8 +314,9 @@ class Slot:
         with self._lock:
             if generation != self.life.generation or call.number != number or not self._abandon(call, after):
                 return
+        error = call.timed_out(self.life.name)
+        after.insert(0, functools.partial(self._endings.failed, call, error, lost=True))
         self._do(after)
-        self._failed(call, call.timed_out(self.life.name), lost=True)
 
     def _still_there(self, number: int, generation: int) -> None:
         """I/O thread: an interrupted call has not given up within kill_timeout."""
@@ -365,49 +336,6 @@ class Slot:
 
     # -- how calls end -----------------------------------------------------------------------------
 
-    def _failed(self, call: Call, error: BaseException, lost: bool) -> None:
-        """Without the lock: a try of the call failed; try again if its policy says so. ``lost``: by death or
-        timeout."""
-        call.causes.append(error)
-        if isinstance(error, TaskDied):
-            call.deaths += 1
-        if call.reply.cancelled():
-            return
-        retry = call.retries.allows(len(call.causes), error, lost) and not getattr(call.reply, "begun", False)
-        if retry and call.poison_after is not None and call.deaths >= call.poison_after:
-            poison = PoisonCall(
-                f"call {call.id} of {call.title} has killed {call.deaths} children and is not tried again",
-                deaths=call.deaths,
-                call_id=call.id,
-                method=call.method,
-            )
-            poison.__cause__ = error
-            self._give_up(call, poison)
-        elif retry and call.home is not None:
-            call.home.resubmit([call], call.retries.delay_before(len(call.causes)))
-        else:
-            self._give_up(call, _exhausted(call) if len(call.causes) > 1 else error)
-
-    def _give_up(self, call: Call, error: BaseException) -> None:
-        """Without the lock: the call has failed for good."""
-        if isinstance(error, RelieveError) and not error.__traceback__:
-            error, cause = copy.copy(error), error.__cause__  # a caller that raises it adds its own traceback
-            error.__cause__ = cause
-        if not call.reply.fail(error) and not call.reply.cancelled():
-            self.owner.call_failed(call, error)
-
-    def _raised(self, call: Call, encoded: Encoded) -> None:
-        """Without the lock: the user's code raised. Decoding it, where that is needed, is done on the strand."""
-        if call.mode is Mode.CALL or (call.retries.max and call.retries.on):
-            self._strand.submit(self._decide_on_error, call, encoded)
-        else:
-            call.reply.settle(encoded)
-
-    def _decide_on_error(self, call: Call, encoded: Encoded) -> None:
-        _, error = encoded.open()
-        assert error is not None
-        self._failed(call, error, lost=False)
-
     def _ended(self, call: Call) -> None:
         if call.home is not None:
             call.home.ended(call, self)
@@ -420,7 +348,7 @@ class Slot:
         self._call_timers.clear()
         started, untouched = self.table.lose(begun)
         for call in started:
-            after.append(functools.partial(self._failed, call, self._died_of(call, exit), True))
+            after.append(functools.partial(self._endings.failed, call, died(call, exit, self.life.restarts), lost=True))
             after.append(functools.partial(self._ended, call))
         for home in {id(call.home): call.home for call in untouched}.values():
             calls = [call for call in untouched if call.home is home]
@@ -429,20 +357,6 @@ class Slot:
             elif home is not None:
                 after.append(functools.partial(home.resubmit, calls))
                 after += [functools.partial(self._ended, call) for call in calls]
-
-    def _died_of(self, call: Call, exit: Exit) -> TaskDied:
-        return TaskDied(
-            f"task {exit.task!r} (pid {exit.pid}) died while it ran {call.title}: {exit.describe()}, "
-            f"after {exit.uptime:.3g} seconds",
-            task=exit.task,
-            pid=exit.pid,
-            exit_code=exit.code,
-            signal=exit.signal,
-            uptime=exit.uptime,
-            restarts=self.life.restarts,
-            call_id=call.id,
-            method=call.method,
-        )
 
     # -- instructions ------------------------------------------------------------------------------
 
@@ -471,26 +385,30 @@ class Slot:
                     self.owner.tell(name, record)
                     if name == "state" and self.on_room is not None:
                         after.append(self.on_room)
-                case Launch(generation):
-                    self._tries = 0
-                    self._pending_signal = None
-                    self._supervisor.post(self._launch, generation)
-                case AskStop():
-                    if self._birth is not None:
-                        self._post(Frame(Kind.STOP))
-                case Kill(_, signum):
-                    self._signal(signum)
                 case Arm(name, at, generation):
                     self._disarm(name)
                     self._timers[name] = self._supervisor.at(at, self._on_timer, name, generation)
                 case Disarm(name):
                     self._disarm(name)
+                case Launch() | AskStop() | Kill():
+                    self._touch_child(instruction)
                 case Judge(exit):
                     self._judge(exit, after)
                 case Refuse(error):
                     self._refuse(error, after)
                 case Settle(what, failure):
                     self._settle(what, failure, after)
+
+    def _touch_child(self, instruction: Launch | AskStop | Kill) -> None:
+        match instruction:
+            case Launch(generation):
+                self._tries = 0
+                self._pending_signal = None
+                self._supervisor.post(self._launch, generation)
+            case AskStop():
+                self._post(Frame(Kind.STOP))
+            case Kill(_, signum):
+                self._signal(signum)
 
     def _signal(self, signum: int) -> None:
         if self._birth is not None and self._birth.process is not None:
@@ -514,7 +432,7 @@ class Slot:
                 after.append(functools.partial(call.home.resubmit, [call]))
                 after.append(functools.partial(self._ended, call))
             else:
-                after.append(functools.partial(self._give_up, call, error))
+                after.append(functools.partial(self._endings.give_up, call, error))
         after.append(self._tell_drained)
         starts, self._start_waiters[:] = list(self._start_waiters), []
         after += [functools.partial(reply.fail, copy.copy(error)) for reply in starts]
@@ -523,11 +441,22 @@ class Slot:
     def _settle(self, what: str, error: RelieveError | None, after: Deeds) -> None:
         waiters = self._start_waiters if what == "start" else self._stop_waiters
         replies, waiters[:] = list(waiters), []
-        value = self.owner.face if what == "start" else self.life.exit
         for reply in replies:
-            after.append(
-                functools.partial(reply.fail, error) if error is not None else functools.partial(reply.settle, value)
-            )
+            if error is not None:
+                after.append(functools.partial(reply.fail, error))
+            elif what == "start":
+                after.append(functools.partial(reply.settle, self.owner.face))
+            else:
+                after.append(functools.partial(self._settle_in_order, reply, self.life.exit))
+
+    def _reply(self) -> Reply:
+        reply = Reply(None, self._strand)
+        reply.asked_by_listener = self._strand.here
+        return reply
+
+    def _settle_in_order(self, reply: Reply, value: Any) -> None:
+        """Without the lock: after the listeners of what came before have run."""
+        settle_in_order(self._strand, lambda: reply.settle(value), reply.asked_by_listener)
 
     # -- birth and death: on the I/O thread --------------------------------------------------------
 
@@ -691,32 +620,41 @@ class Slot:
             case Kind.END:
                 self._over(frame, lambda call: call.reply.settle(None))
             case Kind.ERROR:
-                self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
+                self._over(frame, lambda call: self._endings.raised(call, self._encoded(frame, call, is_error=True)))
             case Kind.DELIVERED:
                 self._over(frame, lambda call: call.reply.settle(self.owner.face))
             case Kind.MISSING:
-                error = self._missing(frame)
-                self._over(frame, lambda call: self._give_up(call, error))
+                error = missing_of(self._serializer, frame, self.life.name)
+                self._over(frame, lambda call: self._endings.give_up(call, error))
             case Kind.ITEM | Kind.ACCEPTED:
-                call = self.table.sent.get(frame.number)
-                if call is not None and frame.kind == Kind.ACCEPTED:
-                    call.reply.settle(None)
-                elif call is not None and call.mode is Mode.STREAM:
-                    call.reply.item(self._encoded(frame, call))  # type: ignore[union-attr] # a Stream, by its mode
+                self._underway(frame)
             case Kind.EVENT:
-                self._strand.submit(self._event, _payload_of(frame))
+                self._strand.submit(self._event, payload_of(frame))
+            case _:
+                self._handle_state(birth, frame)
+
+    def _underway(self, frame: Frame) -> None:
+        """A call was accepted, or sent an item."""
+        call = self.table.sent.get(frame.number)
+        if call is not None and frame.kind == Kind.ACCEPTED:
+            call.reply.settle(None)
+        elif call is not None and isinstance(call.reply, Stream):
+            call.reply.item(self._encoded(frame, call))
+
+    def _handle_state(self, birth: Birth, frame: Frame) -> None:
+        """The child says how it is."""
+        match frame.kind:
             case Kind.READY:
-                names = self._plain(frame)
-                self._act(lambda now: self.life.ready(birth.generation, tuple(map(str, names)), now))
-                self._with_room()
+                names = exports_of(self._serializer, frame)
+                self._act(lambda now: self.life.ready(birth.generation, names, now))
             case Kind.FAILED:
-                error = self._start_error(frame)
+                error = start_error_of(self._serializer, frame, self.life.name)
                 self._act(lambda now: self.life.start_failed(birth.generation, error))
             case Kind.BUSY | Kind.IDLE:
                 self.busy = frame.kind == Kind.BUSY
-                self._with_room()
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind}")
+        self._with_room()
 
     def _over(self, frame: Frame, settle: Callable[[Call], object]) -> None:
         """The call with that number has ended in the child."""
@@ -744,36 +682,7 @@ class Slot:
             self.on_room()
 
     def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
-        return Encoded(self._serializer, _payload_of(frame), f"the result of {call.title}", is_error)
-
-    def _plain(self, frame: Frame) -> Any:
-        """Plain data that the child runtime itself sent. Raises ProtocolError for anything else."""
-        try:
-            told = decode(self._serializer, _payload_of(frame), "a message of the child")
-        except DecodeError as error:
-            raise ProtocolError(str(error)) from error
-        if not isinstance(told, (list, tuple)):
-            raise ProtocolError(f"a message of the child is a {type(told).__name__}")
-        return told
-
-    def _missing(self, frame: Frame) -> MethodNotFound:
-        told = self._plain(frame)
-        if len(told) != 2 or not isinstance(told[1], (list, tuple)):
-            raise ProtocolError("a message about a missing method is not understood")
-        asked, names = told[0], tuple(map(str, told[1]))
-        what = f"has no {asked!r}" if asked is not None else "has no default function"
-        there = f"it exports: {', '.join(names)}" if names else "it exports nothing"
-        return MethodNotFound(f"task {self.life.name!r} {what}; {there}", asked=asked, available=names)
-
-    def _start_error(self, frame: Frame) -> StartError:
-        told = self._plain(frame)
-        if len(told) != 4:
-            raise ProtocolError("a message about a failed start is not understood")
-        name, text, traceback = map(str, told[:3])
-        error = StartError(f"task {self.life.name!r} could not start: {name}: {text}", task=self.life.name)
-        error.__cause__ = RemoteError(name, text, traceback)
-        error.__cause__.__cause__ = RemoteTraceback(traceback)
-        return error
+        return Encoded(self._serializer, payload_of(frame), f"the result of {call.title}", is_error)
 
     def _event(self, payload: Payload) -> None:
         """On the strand: an event of the child."""
@@ -796,21 +705,6 @@ class Slot:
         if birth is not None:
             birth.forget()
         self.life.disown()
-
-
-def _payload_of(frame: Frame) -> Payload:
-    return Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)  # type: ignore[arg-type]
-
-
-def _exhausted(call: Call) -> RetriesExhausted:
-    error = RetriesExhausted(
-        f"call {call.id} of {call.title} failed {len(call.causes)} times; the last time: {call.causes[-1]}",
-        causes=tuple(call.causes),
-        call_id=call.id,
-        method=call.method,
-    )
-    error.__cause__ = call.causes[-1]
-    return error
 
 
 _all: weakref.WeakSet[Slot] = weakref.WeakSet()

@@ -14,15 +14,17 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from relieve_py import farewell, plugins
-from relieve_py.calls import Call, CallOptions, Mode, Reply, Stream
+from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
 from relieve_py.lifecycle import NEVER, Lifecycle, RestartPolicy, State, restart_policy
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 from relieve_py.remote import Remote
+from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.slot import Slot
+from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.voice import Voice
 
@@ -427,7 +429,7 @@ class Fork:
         return core
 
 
-def fork(target: Target, *args: Any, **options: Unpack[TaskKeywords]) -> Fork:
+def fork(target: Target, *args: Any, **options: Any) -> Fork:
     """Start a child at once that runs a script as a program, or a function with those arguments; wrap it in a ForkTask.
 
     The options are those of ScriptTask but ``restart``. Raises TypeError, ValueError, or EncodeError.

@@ -6,8 +6,9 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from relieve_py import plugins
-from relieve_py.calls import Call, Reply
+from relieve_py.calls import Call
 from relieve_py.events import Emitter, Failed, StateChanged, matches
+from relieve_py.replies import Reply
 
 if TYPE_CHECKING:
     from relieve_py.tasks import Task

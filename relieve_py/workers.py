@@ -11,11 +11,12 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
-from relieve_py.calls import Outcome, Reply, gather
+from relieve_py.calls import Outcome
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started, matches
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
+from relieve_py.replies import Reply, gather
 from relieve_py.tasks import CallableTask, ForkTask, Task
 
 logger = logging.getLogger("relieve_py")

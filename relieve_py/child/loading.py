@@ -90,7 +90,7 @@ class Exports:
             return cls()
         if callable(getattr(cls, "start", None)):
             instance = cls()
-            self._start = instance.start  # type: ignore[attr-defined]
+            self._start = instance.start
             return instance
         return cls(*args)
 

@@ -21,7 +21,7 @@ def become_child() -> None:
     """Signals of a child: the terminal's are the parent's business. Nothing of a tracing debugger is inherited."""
     sys.settrace(None)
     sys.setprofile(None)
-    threading.settrace(None)  # type: ignore[arg-type] # typeshed wants a function
+    threading.settrace(None)
     threading.setprofile(None)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     # A child has its own process group, so reading the terminal would stop it for ever; ignored, the read fails

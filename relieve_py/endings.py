@@ -1,0 +1,118 @@
+"""How a try of a call ends: settled, tried again, or given up. Nothing here holds a lock."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any, Protocol
+
+from relieve_py.answers import Encoded
+from relieve_py.calls import Call, Mode
+from relieve_py.errors import PoisonCall, RelieveError, RetriesExhausted, TaskDied
+from relieve_py.events import Exit, Strand
+
+
+class Owner(Protocol):
+    """The task of a slot, as the slot sees it. None of these may block."""
+
+    @property
+    def face(self) -> Any:
+        """The task itself, as replies give it to users."""
+        ...
+
+    def tell(self, name: str, record: Any) -> None:
+        """A lifecycle event; called under the slot's lock."""
+        ...
+
+    def deliver(self, name: str, args: list[Any]) -> None:
+        """An event of the child; called on the strand."""
+        ...
+
+    def nothing_will_come(self, error: BaseException) -> None:
+        """No child is left, and no other will follow."""
+        ...
+
+    def call_failed(self, call: Call, error: BaseException) -> None:
+        """A call failed and nobody waits for its reply."""
+        ...
+
+
+class Endings:
+    """The ends of one slot's calls."""
+
+    def __init__(self, owner: Owner, strand: Strand) -> None:
+        self._owner = owner
+        self._strand = strand
+
+    def raised(self, call: Call, encoded: Encoded) -> None:
+        """The user's code raised. Where the error has to be looked at here, that is done on the strand."""
+        if call.mode is Mode.CALL or (call.retries.max and call.retries.on):
+            self._strand.submit(self._decide_on_error, call, encoded)
+        else:
+            call.reply.settle(encoded)
+
+    def _decide_on_error(self, call: Call, encoded: Encoded) -> None:
+        _, error = encoded.open()
+        assert error is not None
+        self.failed(call, error, lost=False)
+
+    def failed(self, call: Call, error: BaseException, *, lost: bool) -> None:
+        """A try of the call failed; ``lost`` by death or timeout. It is tried again if its policy says so."""
+        call.causes.append(error)
+        if isinstance(error, TaskDied):
+            call.deaths += 1
+        if call.reply.cancelled():
+            return
+        retry = call.retries.allows(len(call.causes), error, lost) and not call.partly_answered
+        if retry and call.poison_after is not None and call.deaths >= call.poison_after:
+            self.give_up(call, _poison(call, error))
+        elif retry and call.home is not None:
+            call.home.resubmit([call], call.retries.delay_before(len(call.causes)))
+        else:
+            self.give_up(call, _exhausted(call) if len(call.causes) > 1 else error)
+
+    def give_up(self, call: Call, error: BaseException) -> None:
+        """The call has failed for good."""
+        if isinstance(error, RelieveError):
+            cause = error.__cause__
+            error = copy.copy(error)  # one error may end many calls, and each raise adds its own traceback
+            error.__cause__ = cause
+        if not call.reply.fail(error) and not call.reply.cancelled():
+            self._owner.call_failed(call, error)
+
+
+def died(call: Call, exit: Exit, restarts: int) -> TaskDied:
+    """The error of a call whose child died over it."""
+    return TaskDied(
+        f"task {exit.task!r} (pid {exit.pid}) died while it ran {call.title}: {exit.describe()}, "
+        f"after {exit.uptime:.3g} seconds",
+        task=exit.task,
+        pid=exit.pid,
+        exit_code=exit.code,
+        signal=exit.signal,
+        uptime=exit.uptime,
+        restarts=restarts,
+        call_id=call.id,
+        method=call.method,
+    )
+
+
+def _poison(call: Call, error: BaseException) -> PoisonCall:
+    poison = PoisonCall(
+        f"call {call.id} of {call.title} has killed {call.deaths} children and is not tried again",
+        deaths=call.deaths,
+        call_id=call.id,
+        method=call.method,
+    )
+    poison.__cause__ = error
+    return poison
+
+
+def _exhausted(call: Call) -> RetriesExhausted:
+    error = RetriesExhausted(
+        f"call {call.id} of {call.title} failed {len(call.causes)} times; the last time: {call.causes[-1]}",
+        causes=tuple(call.causes),
+        call_id=call.id,
+        method=call.method,
+    )
+    error.__cause__ = call.causes[-1]
+    return error

@@ -1,0 +1,247 @@
+"""Reply: the caller's handle on a call, a future that can also be awaited."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import threading
+import time
+from collections.abc import Callable, Generator
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from typing import TYPE_CHECKING, Any
+
+from relieve_py.answers import Encoded
+from relieve_py.errors import CallCancelled
+from relieve_py.events import Strand
+from relieve_py.supervisor import shared
+
+if TYPE_CHECKING:
+    from relieve_py.calls import Call
+
+logger = logging.getLogger("relieve_py")
+
+
+class Reply(Future[Any]):
+    """The caller's handle on a call: a ``concurrent.futures.Future`` that can also be awaited.
+
+    Done-callbacks run on the task's callback thread, never on the I/O thread. A Reply that fails and is never looked at
+    is logged.
+    """
+
+    def __init__(self, call: Call | None, strand: Strand) -> None:
+        super().__init__()
+        self._call = call
+        self._strand = strand
+        self._opening = threading.RLock()  # owner: the thread that decodes what came
+        self._seen = False
+        self.asked_by_listener = False  # whoever waits may hold up the strand
+        self._wakers: list[Callable[[], object]] = []
+
+    # -- for the library ---------------------------------------------------------------------------
+
+    def settle(self, value: Any) -> bool:
+        """Give it its value, or an Encoded; False when it is settled already."""
+        try:
+            self.set_result(value)
+        except InvalidStateError:
+            return False
+        return True
+
+    def fail(self, error: BaseException) -> bool:
+        """Give it its error; False when it is settled already."""
+        try:
+            self.set_exception(error)
+        except InvalidStateError:
+            return False
+        return True
+
+    def settled(self) -> bool:
+        """True when there is a value or an error, or it was cancelled."""
+        return self.done()
+
+    def mark_seen(self) -> None:
+        """Somebody takes care of its error: do not log it."""
+        self._seen = True
+
+    def when_settled(self, waker: Callable[[], object]) -> None:
+        """Call ``waker`` on whatever thread settles this; it must be quick and belong to the library."""
+        with self._condition:
+            if not self.done():
+                self._wakers.append(waker)
+                return
+        waker()
+
+    def _invoke_callbacks(self) -> None:
+        with self._condition:
+            wakers, self._wakers = self._wakers, []
+        for waker in wakers:
+            waker()
+        if self._done_callbacks:  # type: ignore[attr-defined] # of the base class, which typeshed does not show
+            self._strand.submit(super()._invoke_callbacks)  # type: ignore[misc]
+
+    # -- for the caller ----------------------------------------------------------------------------
+
+    @property
+    def id(self) -> int | None:
+        """The call's id, unique in this process."""
+        return self._call.id if self._call is not None else None
+
+    def result(self, timeout: float | None = None) -> Any:
+        """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
+        if not self.done():
+            timeout = self._read(timeout)
+        self._seen = True
+        try:
+            value = super().result(timeout)
+        except CancelledError:
+            raise self._cancelled() from None
+        if type(value) is Encoded:
+            value = self._open()
+        try:
+            if self._exception is not None:
+                raise self._exception
+            return value
+        finally:
+            self = None  # type: ignore[assignment] # no cycle through the traceback, as in the base class
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """The error, or None when there is a value. Raises CallCancelled, or TimeoutError after ``timeout`` seconds."""
+        if not self.done():
+            timeout = self._read(timeout)
+        self._seen = True
+        try:
+            error = super().exception(timeout)
+        except CancelledError:
+            raise self._cancelled() from None
+        if error is None and type(self._result) is Encoded:
+            self._open()
+        return self._exception
+
+    def cancel(self) -> bool:
+        """Drop the call if it is queued, interrupt it if it runs. False when it is settled already."""
+        if not super().cancel():
+            return False
+        self.set_running_or_notify_cancel()  # so that wait() and as_completed() count it as done
+        call = self._call
+        if call is not None and call.carrier is not None:
+            call.carrier.cancel(call)
+        return True
+
+    def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
+        """Call ``fn(reply)`` on the task's callback thread when this is settled."""
+        self._seen = True
+        with self._condition:
+            if not self.done():
+                self._done_callbacks.append(fn)  # type: ignore[attr-defined]
+                return
+        self._strand.submit(fn, self)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        if not self.done():
+            loop = asyncio.get_running_loop()
+            waiter: asyncio.Future[None] = loop.create_future()
+
+            def wake() -> None:
+                try:
+                    loop.call_soon_threadsafe(_release, waiter)
+                except RuntimeError:  # the loop was closed: nobody waits any more
+                    logger.debug("a reply settled after its event loop was closed")
+
+            self.when_settled(wake)
+            try:
+                yield from waiter
+            except asyncio.CancelledError:
+                self.cancel()
+                raise
+        return self.result()
+
+    def __del__(self) -> None:
+        if self._seen or self._state != "FINISHED":
+            return
+        error = self._exception
+        if error is None and type(self._result) is Encoded and self._result.is_error:
+            error = self._result.open()[1]
+        if error is not None:
+            logger.error("a call failed and nobody asked for its result: %r", self._call, exc_info=error)
+
+    def _read(self, timeout: float | None) -> float | None:
+        """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
+        call = self._call
+        if call is None or call.carrier is None or not call.number:
+            return timeout
+        if timeout is None:
+            call.carrier.read_for(call, None)
+            return None
+        deadline = time.monotonic() + timeout
+        call.carrier.read_for(call, deadline)
+        return max(0.0, deadline - time.monotonic())
+
+    def _open(self) -> Any:
+        """Decode what came, once."""
+        with self._opening:
+            encoded = self._result
+            if type(encoded) is Encoded:
+                value, error = encoded.open()
+                self._result, self._exception = value, error
+            return self._result
+
+    def _cancelled(self) -> CallCancelled:
+        call = self._call
+        if call is None:
+            return CallCancelled("it was cancelled")
+        return CallCancelled(f"call {call.id} of {call.title} was cancelled", call_id=call.id, method=call.method)
+
+
+def _release(waiter: asyncio.Future[None]) -> None:
+    if not waiter.done():
+        waiter.set_result(None)
+
+
+PATIENCE = 5.0
+"""Seconds that listeners may hold up the news that their task or worker is done. Less: a slow one's last lines come
+after it; more: one that blocks for ever delays it more."""
+
+
+def settle_in_order(strand: Strand, settle: Callable[[], object], at_once: bool) -> None:
+    """Settle after the listeners of all that happened before have run; ``at_once`` if the waiter is one of them."""
+    if at_once or strand.idle:
+        settle()
+        return
+    timer = shared().at(time.monotonic() + PATIENCE, settle)
+
+    def in_turn() -> None:
+        timer.cancel()
+        settle()
+
+    strand.submit(in_turn)
+
+
+def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]], Any]) -> Reply:
+    """One Reply for several: when all are settled, it has what ``combine(replies)`` returns, or raises. That is
+    library code."""
+    together = Reply(None, strand)
+    asked_by_listener = strand.here
+    left = [len(replies)]
+    lock = threading.Lock()  # owner: whoever counts one down
+
+    def one_settled() -> None:
+        with lock:
+            left[0] -= 1
+            if left[0] > 0:
+                return
+        for reply in replies:
+            reply.mark_seen()
+        try:
+            value = combine(replies)
+        except Exception as error:  # becomes the error of the whole
+            settle_in_order(strand, functools.partial(together.fail, error), asked_by_listener)
+        else:
+            settle_in_order(strand, functools.partial(together.settle, value), asked_by_listener)
+
+    if not replies:
+        left[0] = 1
+        one_settled()
+    for reply in replies:
+        reply.when_settled(one_settled)
+    return together
