@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback
+from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback, StartError
 from relieve_py.serializers import Payload, Serializer, decode
 
 
@@ -18,6 +18,16 @@ class Encoded:
         self.payload = payload
         self.what = what
         self.is_error = is_error
+
+    def outline(self) -> BaseException:
+        """An error as type, text and traceback only, for a log: no code of the user runs in here."""
+        try:
+            name, text, traceback, _ = decode(self.serializer, self.payload, self.what)
+        except (DecodeError, TypeError, ValueError) as error:
+            return error
+        plain = RemoteError(str(name), str(text), str(traceback))
+        plain.__cause__ = RemoteTraceback(str(traceback))
+        return plain
 
     def open(self) -> tuple[Any, BaseException | None]:
         """The value and None, or None and the error. User code may run in here."""
@@ -51,3 +61,18 @@ def remote_error(serializer: Serializer, told: Any) -> BaseException:
     exception: BaseException = rebuilt if isinstance(rebuilt, Exception) else plain
     exception.__cause__ = RemoteTraceback(plain.traceback)
     return exception
+
+
+def with_late_cause(error: StartError, serializer: Serializer, told: tuple[Any, ...]) -> StartError:
+    """Give it the child's exception as its cause: as text now, and as itself once somebody looks at it."""
+    plain = remote_error(serializer, (*told[:3], None))
+    error.__cause__ = plain
+    error.__dict__["_late"] = serializer, told
+    return error
+
+
+def complete(error: BaseException) -> None:
+    """Make the late cause of an error the exception itself. User code may run in here."""
+    late = error.__dict__.pop("_late", None) if isinstance(error, StartError) else None
+    if late is not None:
+        error.__cause__ = remote_error(*late)

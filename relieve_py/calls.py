@@ -14,7 +14,7 @@ from relieve_py.events import Strand
 from relieve_py.lifecycle import RetryPolicy
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer, encode
-from relieve_py.streams import Stream
+from relieve_py.streams import Items, Stream
 from relieve_py.wire import check_size
 
 _ids = itertools.count(1)
@@ -117,7 +117,7 @@ class Call:
         self.home: Home | None = None
         self.carrier: Carrier | None = None
         self.context: Any = None  # what its Worker keeps with it
-        self.reply: Reply | Stream
+        self.reply: Reply | Items
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the arguments, encoded. Raises EncodeError that names the part that cannot be sent, or the limit."""
@@ -132,7 +132,10 @@ class Call:
 
     def make_reply(self, strand: Strand) -> Reply | Stream:
         """The caller's handle, made once the call is sure to be submitted."""
-        self.reply = Stream(self) if self.mode is Mode.STREAM else Reply(self, strand)
+        if self.mode is Mode.STREAM:
+            self.reply = Items()
+            return Stream(self, self.reply)
+        self.reply = Reply(self, strand)
         return self.reply
 
     def __repr__(self) -> str:
@@ -141,7 +144,7 @@ class Call:
     @property
     def partly_answered(self) -> bool:
         """True when the caller has part of its answer, so that trying again would repeat that."""
-        return isinstance(self.reply, Stream) and self.reply.begun
+        return isinstance(self.reply, Items) and self.reply.begun
 
     def timed_out(self, task: str) -> CallTimeout:
         """The error of this call when its time is over."""

@@ -9,6 +9,9 @@ business of the owner.
 from __future__ import annotations
 
 import array
+import contextlib
+import errno
+import logging
 import os
 import socket
 from collections import deque
@@ -16,8 +19,11 @@ from collections import deque
 from relieve_py.errors import ProtocolError
 from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
 
+logger = logging.getLogger("relieve_py")
+
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _CHUNKS_A_WRITE = 64
 """How many chunks one sendmsg takes; the kernel's limit (IOV_MAX) is 1024, and the gain ends well below."""
 
@@ -105,12 +111,20 @@ class Channel:
                 sent = self._write()
             except (BlockingIOError, InterruptedError):
                 return False
-            except OSError:  # the other side is gone: nobody will read this; receive() tells the owner
-                self._out.clear()
+            except OSError as error:
+                if error.errno not in _GONE:
+                    logger.error("a frame could not be sent, its channel is closed: %s", error)
+                    self._shut_down()
+                self._out.clear()  # nobody will read this; receive() tells the owner
                 self.queued = 0
                 return True
             self._drop(sent)
         return True
+
+    def _shut_down(self) -> None:
+        """Have both sides find the end of the channel."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
 
     def send(self, frame: Frame) -> None:
         """Send the whole frame, on a socket that blocks. Raises OSError when the other side is gone."""

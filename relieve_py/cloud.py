@@ -130,7 +130,7 @@ class CloudWorker(Remote, Worker):
             if not refused:
                 victim = self._backlog.add(call)
         if refused:
-            reply.fail(Stopped(f"worker {self.name!r} was stopped"))
+            call.reply.fail(Stopped(f"worker {self.name!r} was stopped"))
         if victim is not None:
             self._drop(victim)
         self._pump()

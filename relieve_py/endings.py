@@ -19,8 +19,8 @@ class Owner(Protocol):
         """The task itself, as replies give it to users."""
         ...
 
-    def tell(self, name: str, record: Any) -> None:
-        """A lifecycle event; called under the slot's lock."""
+    def tell(self, name: str, record: Any, told: bool = False) -> None:
+        """A lifecycle event; called under the slot's lock. ``told``: of this error, somebody who waits is told too."""
         ...
 
     def deliver(self, name: str, args: list[Any]) -> None:

@@ -54,6 +54,18 @@ MIN_BACKOFF = 0.05
 """Seconds that the second restart of a crash loop waits at least, and the base of the backoff when ``delay`` is 0."""
 
 
+LONGEST_DELAY = 86400.0
+"""Seconds that no backoff exceeds, whatever its factor."""
+
+
+def _grown(seconds: float, factor: float, times: int) -> float:
+    """``seconds * factor ** times``, bounded."""
+    try:
+        return min(float(seconds * factor**times), LONGEST_DELAY)
+    except OverflowError:
+        return LONGEST_DELAY
+
+
 def _at_least(limit: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -105,7 +117,7 @@ class RestartPolicy:
         tenth."""
         if in_a_row <= 1:
             return min(self.delay, self.max_delay)
-        seconds: float = max(self.delay, MIN_BACKOFF) * self.backoff ** min(in_a_row - 2 + (self.delay > 0), 64)
+        seconds = _grown(max(self.delay, MIN_BACKOFF), self.backoff, in_a_row - 2 + (self.delay > 0))
         return min(seconds, self.max_delay) * (1 - 0.1 * jitter)
 
 
@@ -152,7 +164,7 @@ class RetryPolicy:
 
     def delay_before(self, failures: int) -> float:
         """Seconds before the retry that follows ``failures`` failed tries."""
-        return float(self.delay * self.backoff ** min(failures - 1, 64))
+        return _grown(self.delay, self.backoff, failures - 1)
 
 
 def retry_policy(option: int | RetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
@@ -345,7 +357,7 @@ class Lifecycle:
                 return self.start(now)
             case State.WAITING:
                 self._asked = True
-                return [Disarm("restart"), *self._relaunch(now, 0.0)]
+                return [Disarm("restart"), *self._launch(now)]
             case State.STOPPING if not self._then_restart:
                 raise Stopped(f"task {self.name!r} is stopping and cannot be restarted", task=self.name)
             case State.STOPPING:
@@ -389,20 +401,21 @@ class Lifecycle:
         record = Ready(task=self.name, pid=self.pid or 0, exports=exports, took=now - self.launched_at)
         return [*self._move(State.READY), Disarm("start"), Emit("ready", record), Settle("start")]
 
-    def start_failed(self, generation: int, error: StartError) -> list[Instruction]:
-        """The child says why it cannot become ready; its exit follows."""
-        if generation == self.generation and self._start_error is None:
-            self._start_error = error
-        return []
+    def start_failed(self, generation: int, error: StartError, now: float) -> list[Instruction]:
+        """The child says why it cannot become ready; its exit follows, within ``kill_timeout``."""
+        if generation != self.generation or self._start_error is not None:
+            return []
+        self._start_error = error
+        return [Arm("start", now + self.kill_timeout, generation)] if self.state is State.STARTING else []
 
     def timer(self, name: str, generation: int, now: float) -> list[Instruction]:
         """A timer is due. A grace timer belongs to one child: it does nothing once that is gone."""
-        if name == "restart":
-            return self._launch(now) if self.state is State.WAITING else []
         if generation != self.generation:
             return []
+        if name == "restart":
+            return self._launch(now) if self.state is State.WAITING else []
         if name == "start" and self.state is State.STARTING:
-            self._start_error = StartError(
+            self._start_error = self._start_error or StartError(
                 f"task {self.name!r} was not ready after {self.start_timeout} seconds (start_timeout)", task=self.name
             )
         elif name != "grace" or self.state is not State.STOPPING:
@@ -476,8 +489,7 @@ class Lifecycle:
                     task=self.name,
                 )
             )
-        delay = 0.0 if blamed else self.policy.delay_before(self._in_a_row, self._random())
-        return self._relaunch(now, max(delay, self.policy.delay if blamed else 0.0))
+        return self._relaunch(now, self.policy.delay_before(1 if blamed else self._in_a_row, self._random()))
 
     def _relaunch(self, now: float, delay: float) -> list[Instruction]:
         self.restarts += 1

@@ -9,7 +9,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import Any
 
 from relieve_py.errors import CallCancelled
-from relieve_py.replies import Reply
+from relieve_py.replies import Reply, Waiter
+from relieve_py.supervisor import shared
 
 AHEAD = 2
 """Calls in flight for each that can run: the next must be at hand when one ends. More: more memory, no more speed."""
@@ -22,6 +23,53 @@ class _Refused:
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+
+
+def _cancel(flight: deque[Reply | _Refused]) -> None:
+    while flight:
+        reply = flight.popleft()
+        if isinstance(reply, Reply):
+            reply.mark_seen()
+            reply.cancel()
+
+
+class _Landing:
+    """The settled replies of an unordered map. Replies refer to this and not to the map, so that a reader who leaves is
+    noticed."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
+        self.landed: deque[Reply | _Refused] = deque()
+        self._wakers: list[Callable[[], object]] = []
+
+    def expect(self, reply: Reply | _Refused) -> None:
+        """It lands when it is settled."""
+        if isinstance(reply, Reply):
+            reply.when_settled(lambda: self._land(reply))
+        else:
+            self._land(reply)
+
+    def _land(self, reply: Reply | _Refused) -> None:
+        with self._changed:
+            self.landed.append(reply)
+            self._changed.notify()
+            wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
+    def wait(self) -> Reply | _Refused:
+        """The next that has landed."""
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self.landed))
+            return self.landed.popleft()
+
+    def when_landed(self, wake: Callable[[], object]) -> None:
+        """Call ``wake`` when there is one."""
+        with self._changed:
+            if not self.landed:
+                self._wakers.append(wake)
+                return
+        wake()
 
 
 class Map(Iterator[Any], AsyncIterator[Any]):
@@ -45,9 +93,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         self._unordered = unordered
         self._return_exceptions = return_exceptions
         self._flight: deque[Reply | _Refused] = deque()  # in the order of the items
-        self._landed: deque[Reply | _Refused] = deque()  # unordered: those that are settled
-        self._landing = threading.Condition(threading.Lock())  # owner: whoever touches _landed
-        self._wakers: list[Callable[[], object]] = []
+        self._landing = _Landing()
         self._ended: BaseException | Any | None = None  # _END, or the error of the source, once it is used up
 
     # -- sync --------------------------------------------------------------------------------------
@@ -71,9 +117,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
             raise self._last(StopIteration)
         if not self._unordered:
             return self._result(self._flight.popleft())
-        with self._landing:
-            self._landing.wait_for(lambda: bool(self._landed))
-            landed = self._landed.popleft()
+        landed = self._landing.wait()
         self._flight.remove(landed)
         return self._result(landed)
 
@@ -97,9 +141,11 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         if not self._flight:
             raise self._last(StopAsyncIteration)
         if self._unordered:
-            while not self._landed:
-                await self._one_lands()
-            landed = self._landed.popleft()
+            while not self._landing.landed:
+                waiter = Waiter()
+                self._landing.when_landed(waiter.wake)
+                await waiter.future
+            landed = self._landing.landed.popleft()
             self._flight.remove(landed)
         else:
             landed = self._flight[0]
@@ -108,19 +154,11 @@ class Map(Iterator[Any], AsyncIterator[Any]):
             self._flight.popleft()
         return self._result(landed)
 
-    async def _one_lands(self) -> None:
-        with self._landing:
-            if self._landed:
-                return
-            waiter, wake = _waiter()
-            self._wakers.append(wake)
-        await waiter
-
     @staticmethod
     async def _settles(reply: Reply) -> None:
-        waiter, wake = _waiter()
-        reply.when_settled(wake)
-        await waiter
+        waiter = Waiter()
+        reply.when_settled(waiter.wake)
+        await waiter.future
 
     # -- both --------------------------------------------------------------------------------------
 
@@ -136,18 +174,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
             reply = _Refused(error)
         self._flight.append(reply)
         if self._unordered:
-            if isinstance(reply, _Refused):
-                self._land(reply)
-            else:
-                reply.when_settled(lambda: self._land(reply))
-
-    def _land(self, reply: Reply | _Refused) -> None:
-        with self._landing:
-            self._landed.append(reply)
-            self._landing.notify()
-            wakers, self._wakers = self._wakers, []
-        for wake in wakers:
-            wake()
+            self._landing.expect(reply)
 
     def _result(self, reply: Reply | _Refused) -> Any:
         try:
@@ -157,6 +184,8 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         except (Exception, CallCancelled) as error:
             if self._return_exceptions:
                 return error
+            if isinstance(error, (StopIteration, StopAsyncIteration)):  # raised as it is, it would end the iteration
+                raise RuntimeError(f"a call of map() raised {type(error).__name__}") from error
             raise
 
     def _last(self, stop: type[Exception]) -> BaseException:
@@ -166,11 +195,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
     def close(self) -> None:
         """Take no more items, and cancel the calls in flight."""
         self._ended = _END
-        while self._flight:
-            reply = self._flight.popleft()
-            if isinstance(reply, Reply):
-                reply.mark_seen()
-                reply.cancel()
+        _cancel(self._flight)
         close = getattr(self._source, "close", None)
         if close is not None:
             close()
@@ -182,17 +207,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         self.close()
 
     def __del__(self) -> None:
-        if getattr(self, "_flight", None):
-            self.close()
-
-
-def _waiter() -> tuple[asyncio.Future[None], Callable[[], object]]:
-    """A future of the running loop, and what settles it from any thread."""
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[None] = loop.create_future()
-
-    def settle() -> None:
-        if not waiter.done():
-            waiter.set_result(None)
-
-    return waiter, lambda: loop.call_soon_threadsafe(settle)
+        flight = getattr(self, "_flight", None)
+        if flight:
+            # On the I/O thread: the collector may run this in the middle of a lock that cancelling needs.
+            shared().post(_cancel, flight)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from relieve_py.errors import DecodeError, MethodNotFound, ProtocolError, RemoteError, RemoteTraceback, StartError
+from relieve_py.answers import with_late_cause
+from relieve_py.errors import DecodeError, MethodNotFound, ProtocolError, StartError
 from relieve_py.serializers import Descriptors, Payload, Serializer, decode
 from relieve_py.wire import Frame
 
@@ -37,9 +38,7 @@ def start_error_of(serializer: Serializer, frame: Frame, task: str) -> StartErro
         raise ProtocolError("a message about a failed start is not understood")
     name, text, traceback = map(str, told[:3])
     error = StartError(f"task {task!r} could not start: {name}: {text}", task=task)
-    error.__cause__ = RemoteError(name, text, traceback)
-    error.__cause__.__cause__ = RemoteTraceback(traceback)
-    return error
+    return with_late_cause(error, serializer, (name, text, traceback, told[3]))
 
 
 def _plain(serializer: Serializer, frame: Frame) -> Any:

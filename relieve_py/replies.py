@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from relieve_py.answers import Encoded
+from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled
 from relieve_py.events import Strand
 from relieve_py.supervisor import shared
@@ -31,7 +31,9 @@ class Reply(Future[Any]):
 
     def __init__(self, call: Call | None, strand: Strand) -> None:
         super().__init__()
-        self._call = call
+        self._call = call  # until this is settled
+        self._id = call.id if call is not None else None
+        self._method = call.method if call is not None else None
         self._strand = strand
         self._opening = threading.RLock()  # owner: the thread that decodes what came
         self._seen = False
@@ -75,6 +77,7 @@ class Reply(Future[Any]):
     def _invoke_callbacks(self) -> None:
         with self._condition:
             wakers, self._wakers = self._wakers, []
+            self._call = None
         for waker in wakers:
             waker()
         if self._done_callbacks:  # type: ignore[attr-defined] # of the base class, which typeshed does not show
@@ -85,7 +88,7 @@ class Reply(Future[Any]):
     @property
     def id(self) -> int | None:
         """The call's id, unique in this process."""
-        return self._call.id if self._call is not None else None
+        return self._id
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
@@ -100,6 +103,7 @@ class Reply(Future[Any]):
             value = self._open()
         try:
             if self._exception is not None:
+                complete(self._exception)
                 raise self._exception
             return value
         finally:
@@ -116,14 +120,18 @@ class Reply(Future[Any]):
             raise self._cancelled() from None
         if error is None and type(self._result) is Encoded:
             self._open()
+        if self._exception is not None:
+            complete(self._exception)
         return self._exception
 
     def cancel(self) -> bool:
         """Drop the call if it is queued, interrupt it if it runs. False when it is settled already."""
+        call = self._call
         if not super().cancel():
             return False
-        self.set_running_or_notify_cancel()  # so that wait() and as_completed() count it as done
-        call = self._call
+        with self._condition:
+            if self._state == "CANCELLED":  # the first time
+                self.set_running_or_notify_cancel()  # so that wait() and as_completed() count it as done
         if call is not None and call.carrier is not None:
             call.carrier.cancel(call)
         return True
@@ -139,18 +147,10 @@ class Reply(Future[Any]):
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.done():
-            loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
-
-            def wake() -> None:
-                try:
-                    loop.call_soon_threadsafe(_release, waiter)
-                except RuntimeError:  # the loop was closed: nobody waits any more
-                    logger.debug("a reply settled after its event loop was closed")
-
-            self.when_settled(wake)
+            waiter = Waiter()
+            self.when_settled(waiter.wake)
             try:
-                yield from waiter
+                yield from waiter.future
             except asyncio.CancelledError:
                 self.cancel()
                 raise
@@ -161,9 +161,10 @@ class Reply(Future[Any]):
             return
         error = self._exception
         if error is None and type(self._result) is Encoded and self._result.is_error:
-            error = self._result.open()[1]
+            error = self._result.outline()
         if error is not None:
-            logger.error("a call failed and nobody asked for its result: %r", self._call, exc_info=error)
+            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else "it"
+            self._strand.submit(_log_unseen, what, error)
 
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
@@ -187,15 +188,33 @@ class Reply(Future[Any]):
             return self._result
 
     def _cancelled(self) -> CallCancelled:
-        call = self._call
-        if call is None:
+        if self._id is None:
             return CallCancelled("it was cancelled")
-        return CallCancelled(f"call {call.id} of {call.title} was cancelled", call_id=call.id, method=call.method)
+        what = f"{self._method}()" if self._method else "the default function"
+        return CallCancelled(f"call {self._id} of {what} was cancelled", call_id=self._id, method=self._method)
 
 
-def _release(waiter: asyncio.Future[None]) -> None:
-    if not waiter.done():
-        waiter.set_result(None)
+def _log_unseen(what: str, error: BaseException) -> None:
+    logger.error("%s failed and nobody asked for the result", what, exc_info=error)
+
+
+class Waiter:
+    """What a coroutine waits for and any thread may give."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.future: asyncio.Future[None] = self._loop.create_future()
+
+    def wake(self) -> None:
+        """Let the coroutine go on."""
+        try:
+            self._loop.call_soon_threadsafe(self._release)
+        except RuntimeError:  # the loop was closed: nobody waits any more
+            logger.debug("an answer came after its event loop was closed")
+
+    def _release(self) -> None:
+        if not self.future.done():
+            self.future.set_result(None)
 
 
 PATIENCE = 5.0

@@ -23,7 +23,7 @@ from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.wire import MAX_BUFFERS
+from relieve_py.wire import MAX_BUFFERS, Frame
 
 OUT_OF_BAND = 16384
 """Buffers from this many bytes on travel beside the pickle. Less: more parts a frame; more: more copying."""
@@ -56,6 +56,11 @@ class Payload:
         self.data = data
         self.buffers = buffers
         self.descriptors = descriptors
+
+    def to_frame(self, kind: int, number: int, flags: int = 0) -> Frame:
+        """The frame that carries it; it keeps the descriptors open until it is sent."""
+        fds = self.descriptors.fds if self.descriptors is not None else ()
+        return Frame(kind, number, self.data, self.buffers, fds, flags, self.descriptors)
 
     def __len__(self) -> int:
         return len(self.data) + sum(len(b) for b in self.buffers)
@@ -240,14 +245,20 @@ def _reduce_plain(obj: Any, fds: list[int]) -> Any:
         return _rebuild_memoryview, (pickle.PickleBuffer(obj), obj.format, obj.shape)
     socket = sys.modules.get("socket")
     if socket is not None and isinstance(obj, socket.socket):
+        if hasattr(obj, "getpeercert"):
+            raise TypeError("an SSL socket cannot be sent: its session stays in this process")
         return _rebuild_socket, (_give(obj.fileno(), fds), obj.family, obj.type, obj.proto, obj.gettimeout())
     if isinstance(obj, io.TextIOWrapper):
         obj.flush()
+        if obj.seekable():
+            obj.seek(obj.tell())  # gives back what the decoder has read ahead
         binary = obj.buffer
         return _rebuild_text, (binary, obj.encoding, obj.errors, obj.line_buffering)
     if isinstance(obj, (io.FileIO, io.BufferedReader, io.BufferedWriter, io.BufferedRandom)):
         if obj.writable():
             obj.flush()
+        if obj.seekable():
+            os.lseek(obj.fileno(), obj.tell(), os.SEEK_SET)  # gives back what the buffer has read ahead
         raw = obj if isinstance(obj, io.FileIO) else obj.raw
         mode = getattr(raw, "mode", "rb")
         return _rebuild_file, (_give(obj.fileno(), fds), mode, type(obj) is not io.FileIO)

@@ -42,7 +42,7 @@ from relieve_py.lifecycle import (
 from relieve_py.messages import exports_of, missing_of, payload_of, start_error_of
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, Serializer, decode
-from relieve_py.streams import Stream
+from relieve_py.streams import Items
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
 from relieve_py.turns import Turns
@@ -287,9 +287,7 @@ class Slot:
             after.append(lambda: self._ended(call))
             return
         payload = call.payload
-        fds = payload.descriptors.fds if payload.descriptors is not None else ()
-        kind = Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL
-        self._post(Frame(kind, call.number, payload.data, payload.buffers, fds, call.mode))
+        self._post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
         if call.timeout is not None:
             due = time.monotonic() + call.timeout
             self._call_timers[call.number] = self._supervisor.at(
@@ -382,7 +380,8 @@ class Slot:
         for instruction in instructions:
             match instruction:
                 case Emit(name, record):
-                    self.owner.tell(name, record)
+                    told = name == "error" and bool(self._start_waiters or self.table.waiting)
+                    self.owner.tell(name, record, told)
                     if name == "state" and self.on_room is not None:
                         after.append(self.on_room)
                 case Arm(name, at, generation):
@@ -517,7 +516,7 @@ class Slot:
         failure.__cause__ = error
 
         def decide(now: float) -> list[Instruction]:
-            return [*self.life.start_failed(generation, failure), *self.life.exited(generation, None, None, now)]
+            return [*self.life.start_failed(generation, failure, now), *self.life.exited(generation, None, None, now)]
 
         self._act(decide)
 
@@ -638,7 +637,7 @@ class Slot:
         call = self.table.sent.get(frame.number)
         if call is not None and frame.kind == Kind.ACCEPTED:
             call.reply.settle(None)
-        elif call is not None and isinstance(call.reply, Stream):
+        elif call is not None and isinstance(call.reply, Items):
             call.reply.item(self._encoded(frame, call))
 
     def _handle_state(self, birth: Birth, frame: Frame) -> None:
@@ -649,7 +648,7 @@ class Slot:
                 self._act(lambda now: self.life.ready(birth.generation, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
-                self._act(lambda now: self.life.start_failed(birth.generation, error))
+                self._act(lambda now: self.life.start_failed(birth.generation, error, now))
             case Kind.BUSY | Kind.IDLE:
                 self.busy = frame.kind == Kind.BUSY
             case _:

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from relieve_py.answers import Encoded
+from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled
-from relieve_py.replies import _release
+from relieve_py.replies import Waiter
+from relieve_py.supervisor import shared
 from relieve_py.wire import STREAM_WINDOW
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
 
 
-class Stream(Iterator[Any], AsyncIterator[Any]):
-    """The items of a generator in the child, with sync and async iteration; leaving it early cancels the call.
+class Items:
+    """What has come of a stream, apart from the reader's handle on it, so that a reader who leaves is noticed."""
 
-    The child sends ahead at most STREAM_WINDOW items, and goes on as they are taken: memory stays constant.
-    """
-
-    def __init__(self, call: Call | None) -> None:
-        self._call = call
+    def __init__(self) -> None:
         self.begun = False  # an item has come, so that trying again would repeat it
-        self._changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
+        self.changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
         self._items: deque[Encoded] = deque()
         self._ended = False
         self._error: BaseException | Encoded | None = None
         self._taken = 0
         self._wakers: list[Callable[[], object]] = []
 
-    # -- for the library ---------------------------------------------------------------------------
-
     def item(self, item: Encoded) -> None:
         """One more item came."""
-        with self._changed:
+        with self.changed:
             self.begun = True
             if not self._ended:
                 self._items.append(item)
@@ -63,8 +57,39 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
         """True when a reader need not wait."""
         return bool(self._items) or self._ended
 
+    def close(self) -> bool:
+        """The reader wants no more; False when the stream had ended."""
+        with self.changed:
+            self._items.clear()
+        return self._end(CallCancelled("the stream was closed"))
+
+    def when_settled(self, waker: Callable[[], object]) -> None:
+        """Call ``waker`` when a reader need not wait, on any thread; it must be quick and belong to the library."""
+        with self.changed:
+            if not self.settled():
+                self._wakers.append(waker)
+                return
+        waker()
+
+    def take(self) -> tuple[Encoded | None, int]:
+        """The next item, or None at the end; and how many more the child may send for those taken."""
+        with self.changed:
+            if not self._items:
+                return None, 0
+            item = self._items.popleft()
+            self._taken += 1
+            grant = self._taken if self._taken >= STREAM_WINDOW // 2 and not self._ended else 0
+            self._taken -= grant
+        return item, grant
+
+    def take_error(self) -> BaseException | Encoded | None:
+        """What ended it, once."""
+        with self.changed:
+            error, self._error = self._error, None
+        return error
+
     def _end(self, error: BaseException | Encoded | None) -> bool:
-        with self._changed:
+        with self.changed:
             if self._ended:
                 return False
             self._ended = True
@@ -73,87 +98,72 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
         return True
 
     def _wake(self) -> None:
-        with self._changed:
+        with self.changed:
             wakers, self._wakers = self._wakers, []
-            self._changed.notify_all()
+            self.changed.notify_all()
         for waker in wakers:
             waker()
 
-    def when_settled(self, waker: Callable[[], object]) -> None:
-        """Call ``waker`` when a reader need not wait, on any thread; it must be quick and belong to the library."""
-        with self._changed:
-            if not self.settled():
-                self._wakers.append(waker)
-                return
-        waker()
 
-    # -- for the reader ----------------------------------------------------------------------------
+class Stream(Iterator[Any], AsyncIterator[Any]):
+    """The items of a generator in the child, with sync and async iteration; leaving it early cancels the call.
+
+    The child sends ahead at most STREAM_WINDOW items, and goes on as they are taken: memory stays constant.
+    """
+
+    def __init__(self, call: Call, items: Items) -> None:
+        self._call = call
+        self._items = items
 
     @property
-    def id(self) -> int | None:
+    def id(self) -> int:
         """The call's id, unique in this process."""
-        return self._call.id if self._call is not None else None
+        return self._call.id
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> Any:
-        if not self.settled():
+        items = self._items
+        if not items.settled():
             call = self._call
-            if call is not None and call.carrier is not None and call.number:
+            if call.carrier is not None and call.number:
                 call.carrier.read_for(call, None)
-            with self._changed:
-                self._changed.wait_for(self.settled)
-        if not self._items:
-            self._raise_error()
-            raise StopIteration
-        return self._take()
+            with items.changed:
+                items.changed.wait_for(items.settled)
+        return self._take(StopIteration)
 
     def __aiter__(self) -> Stream:
         return self
 
     async def __anext__(self) -> Any:
-        if not self.settled():
-            loop = asyncio.get_running_loop()
-            waiter: asyncio.Future[None] = loop.create_future()
-            self.when_settled(lambda: loop.call_soon_threadsafe(_release, waiter))
-            await waiter
-        if not self._items:
-            self._raise_error()
-            raise StopAsyncIteration
-        return self._take()
+        if not self._items.settled():
+            waiter = Waiter()
+            self._items.when_settled(waiter.wake)
+            await waiter.future
+        return self._take(StopAsyncIteration)
 
-    def _take(self) -> Any:
-        with self._changed:
-            item = self._items.popleft()
-            self._taken += 1
-            grant = self._taken if self._taken >= STREAM_WINDOW // 2 and not self._ended else 0
-            self._taken -= grant
-        call = self._call
-        if grant and call is not None and call.carrier is not None:
-            call.carrier.credit(call, grant)
-        value, error = item.open()
-        if error is not None:
+    def _take(self, stop: type[Exception]) -> Any:
+        item, grant = self._items.take()
+        if item is None:
+            error = self._items.take_error()
+            if isinstance(error, Encoded):
+                error = error.open()[1]
+            if error is None or isinstance(error, CallCancelled):
+                raise stop
+            complete(error)
+            raise error
+        if grant and self._call.carrier is not None:
+            self._call.carrier.credit(self._call, grant)
+        value, failure = item.open()
+        if failure is not None:
             self.close()
-            raise error
+            raise failure
         return value
-
-    def _raise_error(self) -> None:
-        error, self._error = self._error, None
-        if isinstance(error, Encoded):
-            error = error.open()[1]
-        if error is not None and not isinstance(error, CallCancelled):
-            raise error
 
     def close(self) -> None:
         """Take no more items; the generator in the child is closed. Closing twice is fine."""
-        call = self._call
-        with self._changed:
-            self._items.clear()
-        if self._end(CallCancelled("the stream was closed")) and call is not None and call.carrier is not None:
-            call.carrier.cancel(call)
-
-    cancel = close
+        _close(self._items, self._call)
 
     async def aclose(self) -> None:
         """Like ``close``."""
@@ -165,6 +175,18 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
     def __exit__(self, *exc_info: object) -> None:
         self.close()
 
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self.close()
+
     def __del__(self) -> None:
-        if not self._ended:
-            self.close()
+        if not self._items.done():
+            # On the I/O thread: the collector may run this in the middle of a lock that closing needs.
+            shared().post(_close, self._items, self._call)
+
+
+def _close(items: Items, call: Call) -> None:
+    if items.close() and call.carrier is not None:
+        call.carrier.cancel(call)

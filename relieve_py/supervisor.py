@@ -20,6 +20,10 @@ from relieve_py.poller import make_poller
 logger = logging.getLogger("relieve_py")
 
 
+LONGEST_WAIT = 3600.0
+"""Seconds that one wait lasts at most: the system takes no more than 24 days, and the loop waits again."""
+
+
 class Timer:
     """A callback that is due at a time. ``cancel`` may come from any thread and after it ran."""
 
@@ -49,6 +53,7 @@ class Supervisor:
         self._poller.add(self._wake_read)
         self._timers: list[tuple[float, int, Timer]] = []
         self._timers_lock = threading.Lock()  # owner: whoever touches _timers
+        self._compact_at = 100
         self._order = itertools.count()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="relieve-io", daemon=True)
@@ -87,11 +92,19 @@ class Supervisor:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``time.monotonic()``)."""
         timer = Timer(when, function, args)
         with self._timers_lock:
+            if len(self._timers) >= self._compact_at:
+                self._compact()
             heapq.heappush(self._timers, (when, next(self._order), timer))
             first = self._timers[0][2] is timer
         if first and not self.here:
             self._wake()
         return timer
+
+    def _compact(self) -> None:
+        """Under the lock: leave out cancelled timers; often enough that they are never much more than the others."""
+        self._timers = [entry for entry in self._timers if entry[2].function is not None]
+        heapq.heapify(self._timers)
+        self._compact_at = 2 * len(self._timers) + 100
 
     def _wake(self) -> None:
         try:
@@ -131,7 +144,7 @@ class Supervisor:
                 heapq.heappop(self._timers)
             if not self._timers:
                 return None
-            return max(0.0, self._timers[0][0] - time.monotonic())
+            return min(max(0.0, self._timers[0][0] - time.monotonic()), LONGEST_WAIT)
 
     def _run_timers(self) -> None:
         now = time.monotonic()

@@ -10,6 +10,9 @@ import threading
 import time
 from collections.abc import Callable
 
+LONGEST_WAIT = 3600.0
+"""Seconds that one wait lasts at most: poll() takes no more than 24 days, and the loop simply waits again."""
+
 
 class Wake:
     """Wakes a thread that waits in ``Turns.wait``. Closed with its thread."""
@@ -92,10 +95,12 @@ class Turns:
         wake.poll.register(fd, select.POLLIN)
         try:
             while not done():
-                left = None if deadline is None else max(0.0, deadline - time.monotonic()) * 1000
-                ready = wake.poll.poll(left)
-                if not ready:
+                left = LONGEST_WAIT if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+                ready = wake.poll.poll(left * 1000)
+                if not ready and deadline is not None and time.monotonic() >= deadline:
                     return
+                if not ready:
+                    continue
                 if ready[0][0] != fd or len(ready) > 1:
                     wake.clear()
                     if done():

@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Protocol
 
 from relieve_py import plugins
+from relieve_py.answers import complete
 from relieve_py.calls import Call
 from relieve_py.events import Emitter, Failed, StateChanged, matches
 from relieve_py.replies import Reply
@@ -33,7 +34,7 @@ class Voice:
         self.name = name
         self.emitter = Emitter()
         self._task: Task | None = None
-        self._kept: list[tuple[str, tuple[Any, ...], bool]] = []
+        self._kept: list[tuple[str, tuple[Any, ...], bool, bool]] = []
         self._waiting: list[tuple[str, Reply]] = []
         self._followers: tuple[Follower, ...] = ()
 
@@ -50,8 +51,8 @@ class Voice:
     def _take(self, task: Task) -> None:
         self._task = task
         kept, self._kept = self._kept, []
-        for name, args, lifecycle in kept:
-            self._say(name, args, lifecycle)
+        for name, args, lifecycle, told in kept:
+            self._say(name, args, lifecycle, told)
 
     def follow(self, follower: Follower) -> None:
         """Have a worker hear everything."""
@@ -63,9 +64,9 @@ class Voice:
 
     # -- from the slot -----------------------------------------------------------------------------
 
-    def tell(self, name: str, record: Any) -> None:
-        """A lifecycle event, told on the strand."""
-        self.emitter.strand.submit(self._say, name, (record,), True)
+    def tell(self, name: str, record: Any, told: bool = False) -> None:
+        """A lifecycle event, told on the strand. ``told``: of this error, somebody who waits is told too."""
+        self.emitter.strand.submit(self._say, name, (record,), True, told)
 
     def deliver(self, name: str, args: list[Any]) -> None:
         """An event of the child; on the strand already."""
@@ -77,13 +78,15 @@ class Voice:
 
     # -- on the strand -----------------------------------------------------------------------------
 
-    def _say(self, name: str, args: tuple[Any, ...], lifecycle: bool) -> None:
+    def _say(self, name: str, args: tuple[Any, ...], lifecycle: bool, told: bool = False) -> None:
         task = self._task
         if task is None:
-            self._kept.append((name, args, lifecycle))
+            self._kept.append((name, args, lifecycle, told))
             return
         if lifecycle:
             self._log(name, args[0])
+            if isinstance(args[0], Failed):
+                complete(args[0].error)
             if name in _HOOKS:
                 self._run_hook(task, f"on_{name}", args)
             if plugins.observed():
@@ -93,7 +96,7 @@ class Voice:
         heard = self.emitter.emit(name, *args)
         for follower in self._followers:
             heard = follower.hear(task, name, args, lifecycle) or heard
-        if name == "error" and not heard and not task._handles_errors:
+        if name == "error" and not (heard or told or task._handles_errors):
             failed: Failed = args[0]
             what = f"{failed.method}()" if failed.method else "it"
             logger.error("task %r: %s failed and nobody listens", self.name, what, exc_info=failed.error)

@@ -66,7 +66,7 @@ class Kind(IntEnum):
 class Frame:
     """One unit on the channel. ``payload`` and ``buffers`` are bytes-like; ``fds`` are owned by the frame."""
 
-    __slots__ = ("buffers", "fds", "flags", "kind", "number", "payload")
+    __slots__ = ("buffers", "fds", "flags", "kind", "number", "owner", "payload")
 
     def __init__(
         self,
@@ -76,6 +76,7 @@ class Frame:
         buffers: Sequence[bytes | bytearray | memoryview] = (),
         fds: Sequence[int] = (),
         flags: int = 0,
+        owner: object = None,
     ) -> None:
         self.kind = kind
         self.number = number
@@ -83,6 +84,7 @@ class Frame:
         self.buffers = buffers
         self.fds = fds
         self.flags = flags
+        self.owner = owner  # keeps the descriptors open
 
     def __repr__(self) -> str:
         name = Kind(self.kind).name if self.kind in _KINDS else self.kind

@@ -61,7 +61,7 @@ def boot_frame(plan: Plan, objects: Payload) -> Frame:
     """The frame that tells both."""
     plain = pickle.dumps([getattr(plan, name) for name in Plan.__slots__], 5)
     fds = objects.descriptors.fds if objects.descriptors is not None else ()
-    return Frame(Kind.BOOT, 0, plain, (objects.data, *objects.buffers), fds)
+    return Frame(Kind.BOOT, 0, plain, (objects.data, *objects.buffers), fds, 0, objects.descriptors)
 
 
 def read_plan(frame: Frame) -> Plan:

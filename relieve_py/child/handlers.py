@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -37,8 +38,11 @@ class Handlers:
         with self._changed:
             self._handlers = [*self._handlers, (name, handler, once)]
             waited, self._unheard = self._unheard, deque(maxlen=KEEP)
-        for event in waited:
-            self.put(lambda event=event: event)  # type: ignore[misc]
+            for event in reversed(waited):
+                self._queue.appendleft(functools.partial(_as_it_is, event))
+            self._queued += len(waited)
+            if waited:
+                self._wake_thread()
 
     def remove(self, name: str | None, handler: Callable[..., Any] | None) -> None:
         """Remove that handler, all of that name, or all."""
@@ -54,10 +58,14 @@ class Handlers:
         with self._changed:
             self._queue.append(event)
             self._queued += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._work, name="relieve-events", daemon=True)
-                self._thread.start()
-            self._changed.notify_all()
+            self._wake_thread()
+
+    def _wake_thread(self) -> None:
+        """Under the lock."""
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="relieve-events", daemon=True)
+            self._thread.start()
+        self._changed.notify_all()
 
     def settle(self) -> None:
         """Wait until the events that came before now are handled, unless this is the thread that handles them."""
@@ -104,6 +112,10 @@ class Handlers:
         if self._runner is None:
             self._runner = asyncio.Runner()
         self._runner.run(wait())
+
+
+def _as_it_is(event: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
+    return event
 
 
 def _matches(pattern: str, name: str) -> bool:

@@ -182,7 +182,10 @@ def run_container(container: Any, ipc: ModuleType) -> None:
     function = load_container(container)
     try:
         signature(function).bind(ipc)
-    except TypeError:
-        function()
-    else:
+        takes_ipc = True
+    except (TypeError, ValueError):  # it takes nothing; or it is a builtin, which tells nothing of itself
+        takes_ipc = False
+    if takes_ipc:
         function(ipc)
+    else:
+        function()

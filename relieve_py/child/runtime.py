@@ -259,11 +259,7 @@ class Child:
 
     def answer(self, kind: Kind, number: int, payload: Payload | None) -> None:
         """Send a frame about that call. A frame that is too large becomes an error frame."""
-        if payload is None:
-            frame = Frame(kind, number)
-        else:
-            fds = payload.descriptors.fds if payload.descriptors is not None else ()
-            frame = Frame(kind, number, payload.data, payload.buffers, fds)
+        frame = Frame(kind, number) if payload is None else payload.to_frame(kind, number)
         try:
             with self._writing:
                 self._channel.send(frame)

@@ -33,7 +33,9 @@ def interpreter_command() -> list[str]:
 
 def python_command(module: str) -> list[str]:
     """A command that calls ``module.main`` with the integers that are appended to it."""
-    code = f"import sys; sys.path.insert(0, {_HOME!r}); from {module} import main; main(*map(int, sys.argv[1:]))"
+    # -c puts the working directory first, where a file may have the name of a standard module.
+    path = f"sys.path[:] = [p for p in sys.path if p] + [{_HOME!r}]"
+    code = f"import sys; {path}; from {module} import main; main(*map(int, sys.argv[1:]))"
     return [*interpreter_command(), "-c", code]
 
 
