@@ -7,6 +7,7 @@ import struct
 import tracemalloc
 from array import array
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -288,7 +289,7 @@ def test_the_header_is_as_it_is_drawn() -> None:
     values = dict(
         zip(
             names,
-            [int.from_bytes(written[a:b], "little") for a, b in zip(offsets, offsets[1:], strict=False)],
+            [int.from_bytes(written[a:b], "little") for a, b in pairwise(offsets)],
             strict=True,
         )
     )
