@@ -44,6 +44,10 @@ class Carrier(Protocol):
         """Read the call's channel until it settles; returns at once when that is not possible."""
         ...
 
+    def attend(self, call: Call) -> None:
+        """Somebody waits for the call without reading its channel."""
+        ...
+
     def credit(self, call: Call, items: int) -> None:
         """Let the call's stream send so many more items."""
         ...
@@ -76,6 +80,9 @@ class CallOptions:
     """It is refused with PoisonCall once it has killed so many children; None: never."""
     key: Any = None
     """What a sticky strategy goes by."""
+
+
+DEFAULTS = CallOptions()
 
 
 class Call:

@@ -22,7 +22,8 @@ from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
 logger = logging.getLogger("relieve_py")
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
-_CLOEXEC = getattr(socket, "MSG_CMSG_CLOEXEC", 0)
+_CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _CHUNKS_A_WRITE = 64
 """How many chunks one sendmsg takes; the kernel's limit (IOV_MAX) is 1024, and the gain ends well below."""
@@ -155,7 +156,7 @@ class Channel:
             if len(chunks) == _CHUNKS_A_WRITE or (later is not None and later.fds):
                 break
             chunks.append(view)
-        sent: int = self._sock.sendmsg(chunks, rights, getattr(socket, "MSG_NOSIGNAL", 0))
+        sent: int = self._sock.sendmsg(chunks, rights, _NOSIGNAL)
         return sent
 
     def _drop(self, sent: int) -> None:

@@ -193,6 +193,9 @@ class CloudWorker(Remote, Worker):
     def read_for(self, call: Call, deadline: float | None) -> None:
         """A call that waits here has no channel to read."""
 
+    def attend(self, call: Call) -> None:
+        """A call that waits here has no channel to read."""
+
     def credit(self, call: Call, items: int) -> None:
         """A call that waits here sends no items."""
 

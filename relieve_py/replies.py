@@ -69,10 +69,13 @@ class Reply(Future[Any]):
     def when_settled(self, waker: Callable[[], object]) -> None:
         """Call ``waker`` on whatever thread settles this; it must be quick and belong to the library."""
         with self._condition:
-            if not self.done():
+            settled = self.done()
+            if not settled:
                 self._wakers.append(waker)
-                return
-        waker()
+        if settled:
+            waker()
+        else:
+            self._attend()
 
     def _invoke_callbacks(self) -> None:
         with self._condition:
@@ -140,10 +143,13 @@ class Reply(Future[Any]):
         """Call ``fn(reply)`` on the task's callback thread when this is settled."""
         self._seen = True
         with self._condition:
-            if not self.done():
+            settled = self.done()
+            if not settled:
                 self._done_callbacks.append(fn)  # type: ignore[attr-defined]
-                return
-        self._strand.submit(fn, self)
+        if settled:
+            self._strand.submit(fn, self)
+        else:
+            self._attend()
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.done():
@@ -165,6 +171,12 @@ class Reply(Future[Any]):
         if error is not None:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else "it"
             self._strand.submit(_log_unseen, what, error)
+
+    def _attend(self) -> None:
+        """Somebody waits without reading."""
+        call = self._call
+        if call is not None and call.carrier is not None and call.number:
+            call.carrier.attend(call)
 
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""

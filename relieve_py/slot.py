@@ -55,6 +55,9 @@ HANGUP_GRACE = 0.25
 reaped."""
 Deeds = list[Callable[[], object]]
 
+PARKED = 0.001
+"""Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a caller in
+a loop; more: what the child says unasked after such a loop is heard later."""
 LAUNCH_TRIES = 3
 """How often a launch is tried again when the server process died over it."""
 
@@ -102,6 +105,9 @@ class Slot:
         self._drain_waiters: list[Reply] = []
         self._delayed = 0  # calls that wait for a retry; changed on the I/O thread, or before it knows of the call
         self._death: tuple[Birth, int | None, int | None] | None = None  # to be handled when the reader is done
+        self._parked = False  # callers read the channel, the I/O thread does not
+        self._unparking = False  # a timer will look whether they still do
+        self._callers_reads = self._reads_seen = 0
         self._handling = False  # a caller's thread is in the middle of handling frames
         _all.add(self)
 
@@ -238,13 +244,13 @@ class Slot:
         """Read the channel on this thread until the call settles, the deadline, or somebody else has to do it."""
         if self._supervisor.here or not self._turns.take_to_wait():
             return
-        birth = self._birth
         try:
-            with self._lock:
-                if birth is None or birth is not self._birth or not call.number or self._death is not None:
-                    return
-                self._update_interest()
-            reply, number = call.reply, call.number
+            # With the turn, the birth stays until all its calls have lost their number.
+            birth, number, reply = self._birth, call.number, call.reply
+            if birth is None or not number or birth.hung_up or self._death is not None:
+                return
+            if not self._parked:
+                self._park(True)
             self._turns.wait(
                 birth.channel.fileno(),
                 lambda: reply.settled() or call.number != number or self._death is not None,
@@ -253,7 +259,34 @@ class Slot:
             )
         finally:
             self._turns.give_back()
-            self._hand_over()
+            if self._handling or self._death is not None:
+                self._hand_over()
+            elif self.table.sent:
+                self._park(False)
+            elif not self._unparking:
+                self._unparking = True
+                self._supervisor.at(time.monotonic() + PARKED, self._unpark)
+            self._callers_reads += 1
+
+    def attend(self, call: Call) -> None:
+        """Somebody waits for the call without reading: the I/O thread has to."""
+        if self._parked and not self._turns.caller_reads:
+            self._park(False)
+
+    def _park(self, yes: bool) -> None:
+        """Have the I/O thread leave the channel to callers, or not."""
+        with self._lock:
+            self._parked = yes
+            self._update_interest()
+
+    def _unpark(self) -> None:
+        """I/O thread: read again, unless callers have done so since the last look."""
+        if self._callers_reads != self._reads_seen or self._turns.caller_reads:
+            self._reads_seen = self._callers_reads
+            self._supervisor.at(time.monotonic() + PARKED, self._unpark)
+        else:
+            self._unparking = False
+            self._park(False)
 
     def _read_as_caller(self, birth: Birth) -> bool:
         """Read once. An interruption in the middle (Ctrl-C) may have lost a frame, and _hand_over looks for it."""
@@ -265,6 +298,7 @@ class Slot:
     def _hand_over(self) -> None:
         """The I/O thread reads again; deaths that waited for the reader are handled there."""
         with self._lock:
+            self._parked = False
             self._update_interest()
             interrupted, self._handling = self._handling, False
             death, self._death = self._death, None
@@ -288,6 +322,9 @@ class Slot:
             return
         payload = call.payload
         self._post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
+        if self._parked and call.home is not self:  # of a worker: who waits for it may not be who reads
+            self._parked = False
+            self._update_interest()
         if call.timeout is not None:
             due = time.monotonic() + call.timeout
             self._call_timers[call.number] = self._supervisor.at(
@@ -345,6 +382,7 @@ class Slot:
             timer.cancel()
         self._call_timers.clear()
         started, untouched = self.table.lose(begun)
+        after.append(self._tell_drained)
         for call in started:
             after.append(functools.partial(self._endings.failed, call, died(call, exit, self.life.restarts), lost=True))
             after.append(functools.partial(self._ended, call))
@@ -477,7 +515,7 @@ class Slot:
             return
         with self._lock:
             self._birth = birth
-            self.busy = False
+            self.busy = self._parked = False
             self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
             self._post(boot_frame(self._plan, objects))
         try:
@@ -565,7 +603,7 @@ class Slot:
         """Under the lock: the I/O thread reads unless a caller does, and writes while something is left to write."""
         birth = self._birth
         if birth is not None and not birth.hung_up:
-            read, write = not self._turns.caller_reads, birth.channel.queued > 0
+            read, write = not self._parked, birth.channel.queued > 0
             self._supervisor.interest(birth.channel.fileno(), read, write)
 
     def _on_channel(self, birth: Birth) -> None:
@@ -669,8 +707,10 @@ class Slot:
             settle(call)
             self._ended(call)
         self._do(after)
-        if known and self.on_room is not None:
-            self.on_room()
+        if known:
+            self._tell_drained()
+            if self.on_room is not None:
+                self.on_room()
 
     def _with_room(self) -> None:
         after: Deeds = []

@@ -140,6 +140,8 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
         if not self._items.settled():
             waiter = Waiter()
             self._items.when_settled(waiter.wake)
+            if self._call.carrier is not None and self._call.number:
+                self._call.carrier.attend(self._call)
             await waiter.future
         return self._take(StopAsyncIteration)
 

@@ -49,10 +49,10 @@ class CallTable:
     def abandon(self, call: Call) -> int:
         """Nobody waits for this sent call any more, but it holds its place until the child is done with it.
 
-        Returns its number, or 0 when it is not with the child.
+        Returns its number, or 0 when there is nothing to interrupt: it is not with the child, or it is an event.
         """
         number = call.number
-        if not number or self.sent.get(number) is not call:
+        if not number or self.sent.get(number) is not call or call.mode is Mode.EVENT:
             return 0
         self.sent[number] = None
         call.number = 0

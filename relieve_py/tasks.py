@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from relieve_py import farewell, plugins
-from relieve_py.calls import Call, CallOptions, Mode
+from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
 from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
@@ -368,7 +368,7 @@ def new_event(name: str) -> Call:
         raise TypeError(f"an event's name is a non-empty string, not {name!r}")
     if name in LIFECYCLE:
         raise ValueError(f"{name!r} is the name of a lifecycle event, which user events may not have")
-    return Call(Mode.EVENT, name, CallOptions())
+    return Call(Mode.EVENT, name, DEFAULTS)
 
 
 def _as_keywords(options: TaskOptions) -> dict[str, Any]:
@@ -402,7 +402,7 @@ class CallableTask(Remote, Task):
 
     @property
     def _call_options(self) -> CallOptions:
-        return CallOptions()
+        return DEFAULTS
 
     def _exported(self) -> tuple[str, ...]:
         return self.exports

@@ -8,7 +8,6 @@ between threads. While it runs the user's code, the watching thread reads: it qu
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import signal
@@ -16,7 +15,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from relieve_py import ipc
@@ -41,6 +40,7 @@ from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Seria
 from relieve_py.wire import Frame, Kind
 
 PAGE_BYTES = mmap.PAGESIZE
+_DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 class Child:
@@ -67,6 +67,7 @@ class Child:
         self._poller = make_poller()
         self._poller.add(self._channel.fileno())
         self._poller.change(self._channel.fileno(), False, False)
+        self._watched = _Watched(self)
         os.register_at_fork(after_in_child=self._let_go)
 
     # -- the life ----------------------------------------------------------------------------------
@@ -182,8 +183,7 @@ class Child:
 
     def _serve(self) -> None:
         """Run calls until a STOP came and all calls before it are done."""
-        self._watching = False
-        self._poller.change(self._channel.fileno(), False, False)
+        self.watch(False)
         while (frame := self._next_frame()) is not None:
             self._handlers.settle()
             self._caller.run(frame)
@@ -229,24 +229,21 @@ class Child:
         name, args = decode(self.serializer, payload, "the event")
         return name, list(args)
 
-    @contextlib.contextmanager
-    def watched(self) -> Iterator[None]:
+    def watched(self) -> _Watched:
         """While user code runs in the main thread, the watching thread reads the channel."""
-        fd = self._channel.fileno()
-        self._watching = True
-        self._poller.change(fd, True, False)
-        try:
-            yield
-        finally:
-            self._watching = False
-            self._poller.change(fd, False, False)
+        return self._watched
+
+    def watch(self, yes: bool) -> None:
+        """Have the watching thread read, or be silent."""
+        self._watching = yes
+        self._poller.change(self._channel.fileno(), yes, False)
 
     def _watch(self) -> None:
         while True:
             self._poller.wait(None)
             with self._reading:
                 if self._watching:
-                    self._receive(socket.MSG_DONTWAIT)
+                    self._receive(_DONTWAIT)
 
     def _interrupted(self) -> None:
         """In the main thread, as signal handler."""
@@ -311,6 +308,19 @@ class Child:
     def all_requests(self) -> list[ipc.Request]:
         """The calls that are not answered."""
         return list(self.requests.values())
+
+
+class _Watched:
+    """Context in which the watching thread reads. Made once, since it is entered for every call."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def __enter__(self) -> None:
+        self._child.watch(True)
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._child.watch(False)
 
 
 def main(channel_fd: int, page_fd: int) -> NoReturn:
