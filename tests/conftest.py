@@ -1,0 +1,152 @@
+"""What every test shares: the launchers, small programs to run, and the proof that nothing is left behind."""
+
+from __future__ import annotations
+
+import gc
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import attrs
+import psutil
+import pytest
+
+import relieve_py
+from relieve_py.launchers import connection
+
+SCRIPTS = Path(__file__).parent / "scripts"
+SETTLE = 5.0
+"""Seconds that descriptors and processes may take to go after a test; only a test that leaks waits so long."""
+
+# The fork launcher forks a process with threads, and says so in its documentation.
+FORK = pytest.param(
+    "fork", marks=pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+)
+LAUNCHERS = ["forkserver", "spawn", FORK]
+
+
+@pytest.fixture(scope="session", params=LAUNCHERS)
+def launcher(request: pytest.FixtureRequest) -> str:
+    """Each launcher in turn; tests are grouped so that what a module shares is made once for each."""
+    return str(request.param)
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
+    """Starts Python code as a program of its own, with the scripts of the tests and text pipes."""
+
+    def start(code: str, *args: str, **options: object) -> subprocess.Popen[str]:
+        path = tmp_path / "program.py"
+        path.write_text(textwrap.dedent(code))
+        keywords: dict[str, object] = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "env": {**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent.parent}"},
+            **options,
+        }
+        return subprocess.Popen([sys.executable, "-W", "ignore::DeprecationWarning", str(path), *args], **keywords)  # type: ignore[call-overload,no-any-return]
+
+    return start
+
+
+# -- nothing is left behind ------------------------------------------------------------------------
+
+
+@attrs.frozen
+class Belongings:
+    """What this process has at one moment."""
+
+    processes: frozenset[tuple[int, str]]
+    descriptors: dict[int, str]
+    threads: frozenset[str]
+    memory: frozenset[str]
+
+    def left_since(self, before: Belongings) -> dict[str, object]:
+        """What is here that was not before, by kind; empty when there is nothing."""
+        extra = len(self.descriptors) - len(before.descriptors)
+        new = {fd: what for fd, what in self.descriptors.items() if before.descriptors.get(fd) != what}
+        found: dict[str, object] = {
+            "processes": sorted(self.processes - before.processes),
+            "descriptors": new if extra > 0 else {},
+            "threads": sorted(self.threads - before.threads),
+            "shared memory": sorted(self.memory - before.memory),
+        }
+        return {kind: what for kind, what in found.items() if what}
+
+
+def belongings() -> Belongings:
+    """Child processes but the server's own, descriptors, threads but those that come and go, shared memory."""
+    return Belongings(
+        processes=frozenset(_children()),
+        descriptors=dict(_descriptors()),
+        threads=frozenset(
+            f"{thread.name} ({thread.ident})"
+            for thread in threading.enumerate()
+            if thread.name != "relieve-io" and not thread.name.startswith("relieve-callbacks")
+        ),
+        memory=frozenset(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else frozenset(),
+    )
+
+
+def _children() -> Iterator[tuple[int, str]]:
+    server = connection.current()
+    server_pid = server.pid if server is not None and server.alive else None
+    for child in psutil.Process().children(recursive=True):
+        try:
+            if child.pid != server_pid:
+                yield child.pid, f"{child.name()} {child.status()}"
+        except psutil.NoSuchProcess:
+            continue
+
+
+def _descriptors() -> Iterator[tuple[int, str]]:
+    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(folder):
+        try:
+            yield int(name), os.readlink(f"{folder}/{name}")
+        except OSError:  # the descriptor of this very listing
+            continue
+
+
+@pytest.fixture(scope="session")
+def _warm() -> Iterator[None]:
+    """Everything that a process makes once: the I/O thread, the server, this thread's pipe, lazy imports."""
+    with relieve_py.CallableTask(str(SCRIPTS / "task.py")) as task:
+        task.get("data").result()
+        list(task.stream("rows", 1))
+    yield
+    relieve_py.stop_all()
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(_warm: None) -> Iterator[None]:
+    """Fails the test that leaves a process, a zombie, a descriptor, a thread or shared memory behind."""
+    before = belongings()
+    yield
+    _check(before)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_by_the_module(_warm: None) -> Iterator[None]:
+    """The same for what the tests of a module share."""
+    before = belongings()
+    yield
+    _check(before)
+
+
+def _check(before: Belongings) -> None:
+    deadline = time.monotonic() + SETTLE
+    pause = threading.Event()  # never set: descriptors and zombies announce their end to nobody
+    while left := belongings().left_since(before):
+        gc.collect()
+        if time.monotonic() > deadline:
+            relieve_py.stop_all(0)
+            pytest.fail(f"left behind: {left}")
+        pause.wait(0.01)

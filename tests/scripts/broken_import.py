@@ -1,0 +1,3 @@
+"""Imports what does not exist."""
+
+import relieve_py_does_not_exist  # noqa: F401
