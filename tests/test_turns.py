@@ -1,0 +1,241 @@
+"""Who reads a channel: one at a time, woken by news from elsewhere, in time for the deadline."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from relieve_py.turns import Turns, Wake
+
+
+@pytest.fixture
+def pipe() -> Iterator[tuple[int, int]]:
+    read, write = os.pipe()
+    yield read, write
+    os.close(read)
+    os.close(write)
+
+
+class Waiting:
+    """A thread that takes the turn and waits for ``pipe``; reads one byte each time it is told to read."""
+
+    def __init__(self, turns: Turns, fd: int, deadline: float | None = None, stop_after: int = 10**9) -> None:
+        self.done = threading.Event()
+        self.taken = threading.Event()
+        self.got = b""
+        self._turns, self._fd, self._deadline, self._stop_after = turns, fd, deadline, stop_after
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        assert self.taken.wait(10)
+
+    def _run(self) -> None:
+        assert self._turns.take_to_wait()
+        self.taken.set()
+        try:
+            self._turns.wait(self._fd, self.done.is_set, self._read, self._deadline)
+        finally:
+            self._turns.give_back()
+
+    def _read(self) -> bool:
+        self.got += os.read(self._fd, 1)
+        return len(self.got) < self._stop_after
+
+    def join(self) -> None:
+        self.thread.join(10)
+        assert not self.thread.is_alive()
+
+
+def test_one_has_the_turn_at_a_time() -> None:
+    turns = Turns()
+    assert turns.take()
+    assert not turns.take()
+    assert not turns.take_to_wait()
+    turns.give_back()
+    assert turns.take_to_wait()
+    assert not turns.take()
+    turns.give_back()
+    assert turns.take()
+    turns.give_back()
+
+
+def test_the_io_thread_is_told_while_a_caller_reads() -> None:
+    turns = Turns()
+    turns.take()
+    assert not turns.caller_reads
+    turns.give_back()
+    turns.take_to_wait()
+    assert turns.caller_reads
+    turns.give_back()
+    assert not turns.caller_reads
+
+
+def test_a_failed_take_changes_nothing() -> None:
+    turns = Turns()
+    turns.take()
+    turns.take_to_wait()
+    assert not turns.caller_reads
+    turns.give_back()
+
+
+def test_many_threads_never_have_the_turn_together() -> None:
+    turns, inside, most, taken = Turns(), [0], [0], [0]
+
+    def grab() -> None:
+        for _ in range(300):
+            if turns.take() if taken[0] % 2 else turns.take_to_wait():
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                taken[0] += 1
+                inside[0] -= 1
+                turns.give_back()
+
+    threads = [threading.Thread(target=grab) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1]
+    assert taken[0] > 300
+
+
+def test_what_is_done_already_is_not_waited_for(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    turns.take_to_wait()
+    turns.wait(pipe[0], lambda: True, lambda: pytest.fail("there is nothing to read"), None)
+    turns.give_back()
+
+
+def test_the_caller_reads_until_it_has_what_it_wants(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    os.write(pipe[1], b"abcdef")
+    got: list[bytes] = []
+    turns.take_to_wait()
+    turns.wait(pipe[0], lambda: len(got) == 3, lambda: got.append(os.read(pipe[0], 1)) is None, None)
+    turns.give_back()
+    assert got == [b"a", b"b", b"c"]
+
+
+def test_the_caller_stops_when_there_is_nothing_more_to_read(pipe: tuple[int, int]) -> None:
+    waiting = Waiting(Turns(), pipe[0], stop_after=1)
+    os.write(pipe[1], b"abc")
+    waiting.join()
+    assert waiting.got == b"a"
+
+
+@pytest.mark.parametrize("seconds", [0.0, -5.0, 0.03])
+def test_the_caller_stops_at_its_deadline_and_not_before(pipe: tuple[int, int], seconds: float) -> None:
+    turns = Turns()
+    deadline = time.monotonic() + seconds
+    turns.take_to_wait()
+    turns.wait(pipe[0], lambda: False, lambda: True, deadline)
+    turns.give_back()
+    assert time.monotonic() >= deadline
+
+
+def test_a_deadline_further_away_than_the_system_can_wait_is_waited_for(pipe: tuple[int, int]) -> None:
+    waiting = Waiting(Turns(), pipe[0], deadline=time.monotonic() + 10**7, stop_after=1)
+    os.write(pipe[1], b"a")
+    waiting.join()
+    assert waiting.got == b"a"
+
+
+def test_a_nudge_makes_the_waiting_caller_look_again(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    waiting = Waiting(turns, pipe[0])
+    waiting.done.set()
+    turns.nudge()
+    waiting.join()
+    assert waiting.got == b""
+
+
+def test_a_nudge_for_nothing_disturbs_nobody(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    turns.nudge()  # nobody waits
+    waiting = Waiting(turns, pipe[0], stop_after=2)
+    for _ in range(5):
+        turns.nudge()
+    os.write(pipe[1], b"ab")
+    waiting.join()
+    assert waiting.got == b"ab"
+
+
+def test_a_nudge_before_the_wait_is_not_lost(pipe: tuple[int, int]) -> None:
+    """What the caller waits for happens after it took the turn and before it sleeps."""
+    turns = Turns()
+    turns.take_to_wait()
+    happened = threading.Event()
+    looked = threading.Event()
+
+    def done() -> bool:
+        if happened.is_set():
+            return True
+        happened.set()  # right after this look
+        other = threading.Thread(target=turns.nudge)
+        other.start()
+        other.join()
+        looked.set()
+        return False
+
+    turns.wait(pipe[0], done, lambda: True, time.monotonic() + 10)
+    turns.give_back()
+    assert looked.is_set()
+    assert happened.is_set()
+
+
+def test_a_nudge_by_the_waiting_thread_itself_is_no_wake(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    turns.take_to_wait()
+    turns.nudge()
+    start = time.monotonic()
+    turns.wait(pipe[0], lambda: False, lambda: pytest.fail("nothing to read"), start + 0.02)
+    turns.give_back()
+    assert time.monotonic() - start >= 0.02
+
+
+def test_thousands_of_nudges_do_not_block() -> None:
+    wake = Wake()
+    for _ in range(100_000):
+        wake.set()
+    wake.clear()
+    wake.clear()
+
+
+def test_each_thread_waits_with_a_pipe_of_its_own_and_closes_it(pipe: tuple[int, int]) -> None:
+    """The fixture of all tests finds descriptors that stay open after their threads."""
+    turns = [Turns() for _ in range(5)]
+    all_waiting = [Waiting(turn, pipe[0]) for turn in turns]
+    for turn, waiting in zip(turns, all_waiting, strict=True):
+        assert turn.caller_reads
+        waiting.done.set()
+        turn.nudge()
+        waiting.join()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_process_does_not_wake_its_parent(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    turns.take_to_wait()
+    turns.give_back()  # this thread has its pipe now
+    pid = os.fork()
+    if pid == 0:
+        code = 9
+        try:
+            own = Turns()
+            own.take_to_wait()
+            waker = threading.Thread(target=own.nudge)
+            waker.start()
+            waker.join()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    turns.take_to_wait()
+    start = time.monotonic()
+    looks = []
+    turns.wait(pipe[0], lambda: bool(looks.append(1)), lambda: True, start + 0.02)
+    turns.give_back()
+    assert len(looks) <= 2, "the copy's nudge woke this process"
