@@ -25,7 +25,7 @@ def script(path: Path, code: str) -> str:
 
 def start(*args: object, **keywords: Any) -> subprocess.Popen[str]:
     """The command with text pipes, which is read while it runs."""
-    standard: dict[str, Any] = {name: subprocess.PIPE for name in ("stdin", "stdout", "stderr")}
+    standard: dict[str, Any] = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
     standard |= {"text": True, "bufsize": 1}
     return subprocess.Popen([*RELIEVE, *map(str, args)], **{**standard, **keywords})
 

@@ -1,8 +1,9 @@
 """Checksums of a tree, written to an .sfv file and verified against it, by the command ``relieve map``.
 
-    python tutorials/checksums.py                           every module of this Python's standard library
-    python tutorials/checksums.py DIRECTORY [SFV]           every file of a tree
-    python tutorials/checksums.py DIRECTORY SFV --verify    only compare the tree with an .sfv file that exists
+python tutorials/checksums.py                             every module of this Python's standard library
+python tutorials/checksums.py DIRECTORY                   every file of a tree
+python tutorials/checksums.py DIRECTORY --sfv SUMS        ... with the name of the .sfv file
+python tutorials/checksums.py DIRECTORY --sfv SUMS --verify    only compare the tree with one that exists
 """
 
 from __future__ import annotations
@@ -38,7 +39,9 @@ def main() -> int:
         print(verdict.encode("utf-8", "backslashreplace").decode())
     expected = len(entries if options.verify else names)
     unread = expected - len(verdicts)
-    print(summary(options, [entry.rpartition(" ")[0] for entry in entries], time.monotonic() - began, len(wrong), unread))
+    print(
+        summary(options, [entry.rpartition(" ")[0] for entry in entries], time.monotonic() - began, len(wrong), unread)
+    )
     return 1 if wrong or unread else 0
 
 
@@ -46,7 +49,7 @@ def read_arguments() -> argparse.Namespace:
     """The arguments, with what they leave open filled in."""
     parser = argparse.ArgumentParser(description="Checksums of a tree against an .sfv file.")
     parser.add_argument("directory", nargs="?", type=Path, help="the tree (default: Python's standard library)")
-    parser.add_argument("sfv", nargs="?", type=Path, default=SFV, help=f"the .sfv file (default: {SFV})")
+    parser.add_argument("--sfv", metavar="SUMS", type=Path, default=SFV, help=f"the .sfv file (default: {SFV})")
     parser.add_argument("--verify", action="store_true", help="compare with an .sfv file that exists")
     parser.add_argument("-n", "--children", type=int, default=usable_cpus(), help="children (default: %(default)s)")
     options = parser.parse_args()

@@ -15,8 +15,7 @@ from relieve_py.cli.redirect import Redirect
 from relieve_py.cli.screen import console_of, encoded, paint
 from relieve_py.cli.script import stem
 from relieve_py.cli.session import Session, checked
-from relieve_py.errors import RelieveError
-from relieve_py.events import Exit, Failed, Restarting, Started
+from relieve_py.events import Exit, Failed, Ready, Restarting
 from relieve_py.lifecycle import RestartPolicy, State
 from relieve_py.replies import Reply
 from relieve_py.tasks import ScriptTask
@@ -112,7 +111,7 @@ class RunSession(Session):
                 script, name=program.name, restart=policy, launcher=options.launcher, containers=[Redirect(out, err)]
             )
         )
-        program.task.on("start", lambda event: self.loop.post(self._launched, program, event))
+        program.task.on("ready", lambda event: self.loop.post(self._ready, program, event))
         program.task.on("exit", lambda event: self.loop.post(self._exited, program, event))
         program.task.on("restart", lambda event: self.loop.post(self._restarts, program, event))
         program.task.on("error", lambda event: self.loop.post(self._error, program, event))
@@ -121,23 +120,21 @@ class RunSession(Session):
 
     def _start_settled(self, program: _Program, started: Reply) -> None:
         error = started.exception()
-        if error is None:
-            program.started = True
+        program.started = error is None
+        if error is None or self.stopping:
             # Called in turn with the listeners, so after what they were told of the last exit.
             program.task.wait().add_done_callback(lambda reply: self.loop.post(self._ended, program))
-        elif self.stopping or not isinstance(error, RelieveError):
-            program.ended = True
         else:
             raise why_not_started(program.task._core.slot._plan.script, error) from error
 
-    def _launched(self, program: _Program, event: Started) -> None:
-        program.waits = False
+    def _ready(self, program: _Program, event: Ready) -> None:
         self._remark(program, f"started, pid {event.pid}", "dim")
 
     def _exited(self, program: _Program, event: Exit) -> None:
         for capture in program.captures:
             capture.drain()
         program.last_exit = event
+        program.waits = False
 
     def _restarts(self, program: _Program, event: Restarting) -> None:
         program.waits = True
@@ -155,7 +152,7 @@ class RunSession(Session):
         program.ended = True
         exit = program.task.exit
         well = exit is not None and exit.ok and program.task.state is not State.FAILED
-        program.failed = not well
+        program.failed = not well and not self.broken_pipe  # then it was killed because nobody reads any more
         if exit is None or program.task.state is State.FAILED:
             return
         text = "stopped while it waited for its restart" if program.waits else _how(exit)
