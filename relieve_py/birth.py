@@ -88,8 +88,9 @@ class Birth:
             self._page_fd = -1
 
     def forget(self) -> None:
-        """In a process that was just forked, maybe to become this very child: close what belongs to the parent."""
+        """In a process that was just forked: close the copies."""
         self.hung_up = True
+        self._close_childs_end()
         self.channel.close()
         if self.process is not None:
             self.process.close()

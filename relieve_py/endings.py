@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any, Protocol
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
-from relieve_py.errors import PoisonCall, RelieveError, RetriesExhausted, TaskDied
+from relieve_py.errors import PoisonCall, RelieveError, RetriesExhausted, TaskDied, copy_of
 from relieve_py.events import Exit, Strand
 
 
@@ -73,9 +72,7 @@ class Endings:
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call has failed for good."""
         if isinstance(error, RelieveError):
-            cause = error.__cause__
-            error = copy.copy(error)  # one error may end many calls, and each raise adds its own traceback
-            error.__cause__ = cause
+            error = copy_of(error)  # one error may end many calls
         if not call.reply.fail(error) and not call.reply.cancelled():
             self._owner.call_failed(call, error)
 

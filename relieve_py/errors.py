@@ -26,6 +26,7 @@ Each survives pickling with its attributes.
 
 from __future__ import annotations
 
+import copy
 from concurrent.futures import CancelledError
 from typing import Any
 
@@ -35,6 +36,13 @@ class RelieveError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def copy_of(error: RelieveError) -> RelieveError:
+    """Another of the same content, for another who waits: each raise adds its own traceback to what it raises."""
+    again: RelieveError = copy.copy(error)
+    again.__cause__ = error.__cause__
+    return again
 
 
 def _rebuild(cls: type[RelieveError], args: tuple[Any, ...], state: dict[str, Any]) -> RelieveError:

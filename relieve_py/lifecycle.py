@@ -141,13 +141,14 @@ def _as_classes(on: type[BaseException] | Iterable[type[BaseException]]) -> tupl
 
 @attrs.frozen
 class RetryPolicy:
-    """When a call that failed is tried again. Deaths of the child are retried; other errors only if ``on`` names
-    them."""
+    """When a call that failed is tried again: after a death of the child and a timeout; what the user's code
+    raised only
+    if ``on`` names it."""
 
     max: int = attrs.field(default=0, validator=[_whole, _at_least(0)])
     """How many times, after the first try."""
     on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_as_classes)
-    """Exceptions of the user's code, or CallTimeout, that are retried too."""
+    """Exceptions of the user's code that are retried too."""
     delay: float = attrs.field(default=0.0, validator=_at_least(0))
     """Seconds before the first retry."""
     backoff: float = attrs.field(default=1.0, validator=_at_least(1))

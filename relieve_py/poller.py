@@ -16,8 +16,8 @@ class EpollPoller:
 
     def change(self, fd: int, read: bool, write: bool) -> None:
         # Without interest, a hang-up is still told; ONESHOT makes that once, so that the thread does not spin on it.
-        events = (select.EPOLLIN if read else select.EPOLLONESHOT) | (select.EPOLLOUT if write else 0)
-        self._epoll.modify(fd, events)
+        events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
+        self._epoll.modify(fd, events or select.EPOLLONESHOT)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)

@@ -344,7 +344,11 @@ def _dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
             return NotImplemented
 
     file = io.BytesIO()
-    ByValue(file, protocol=5, recurse=True).dump(obj)
+    try:
+        ByValue(file, protocol=5, recurse=True).dump(obj)
+    except RecursionError:  # a closure that holds itself: dill manages that only with all of its globals
+        file = io.BytesIO()
+        ByValue(file, protocol=5, recurse=False).dump(obj)
     return file.getvalue()
 
 
@@ -357,6 +361,7 @@ def _load_by_value(data: bytes) -> Any:
 # A class sent by value is known on both sides by a token, so that it comes back as the class that left, and
 # ``except MyError`` works for a class of the user's __main__.
 _token_of_class: weakref.WeakKeyDictionary[type, tuple[str, bytes]] = weakref.WeakKeyDictionary()
+_rebuilding = threading.RLock()  # owner: the thread that rebuilds a class, so that no two make the same
 _class_of_token: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
 
 
@@ -372,11 +377,12 @@ def _reduce_class(cls: type, within: frozenset[type] = frozenset()) -> Any:
 
 
 def _rebuild_class(token: str, data: bytes) -> type:
-    cls = _class_of_token.get(token)
-    if cls is None:
-        cls = _load_by_value(data)
-        _token_of_class[cls] = token, data
-        _class_of_token[token] = cls
+    with _rebuilding:
+        cls = _class_of_token.get(token)
+        if cls is None:
+            cls = _load_by_value(data)
+            _token_of_class[cls] = token, data
+            _class_of_token[token] = cls
     return cls
 
 

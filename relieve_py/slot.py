@@ -6,7 +6,6 @@ listeners, resubmitting calls) is collected meanwhile and done after the lock is
 
 from __future__ import annotations
 
-import copy
 import functools
 import logging
 import os
@@ -22,7 +21,7 @@ from relieve_py.birth import Birth
 from relieve_py.calls import Call, Mode
 from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.endings import Endings, Owner, died
-from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError
+from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
 from relieve_py.events import Exit, Strand
 from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import (
@@ -56,8 +55,8 @@ reaped."""
 Deeds = list[Callable[[], object]]
 
 PARKED = 0.001
-"""Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a caller in
-a loop; more: what the child says unasked after such a loop is heard later."""
+"""Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a
+caller in a loop; more: what the child says unasked after such a loop is heard later."""
 LAUNCH_TRIES = 3
 """How often a launch is tried again when the server process died over it."""
 
@@ -472,8 +471,9 @@ class Slot:
                 after.append(functools.partial(self._endings.give_up, call, error))
         after.append(self._tell_drained)
         starts, self._start_waiters[:] = list(self._start_waiters), []
-        after += [functools.partial(reply.fail, copy.copy(error)) for reply in starts]
-        after.append(lambda: self.owner.nothing_will_come(error))
+        after += [functools.partial(reply.fail, copy_of(error)) for reply in starts]
+        if self.life.state in (State.STOPPED, State.FAILED):
+            after.append(lambda: self.owner.nothing_will_come(error))
 
     def _settle(self, what: str, error: RelieveError | None, after: Deeds) -> None:
         waiters = self._start_waiters if what == "start" else self._stop_waiters
@@ -518,6 +518,8 @@ class Slot:
             self.busy = self._parked = False
             self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
             self._post(boot_frame(self._plan, objects))
+            if self.life.state is State.STOPPING:  # since the look above
+                self._post(Frame(Kind.STOP))
         try:
             birth.launch(self._launcher)
         except Exception as error:

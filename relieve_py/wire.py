@@ -59,8 +59,6 @@ class Kind(IntEnum):
     REFUSED = 34
     EXITED = 35
     SIGNAL = 36
-    GUARD = 37  # parent: a child it forked itself; kill it when the parent is gone
-    UNGUARD = 38
 
 
 class Frame:

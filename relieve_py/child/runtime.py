@@ -80,6 +80,8 @@ class Child:
             frame = self._next_frame()
             if frame is None or frame.kind != Kind.BOOT:
                 leave_with_parent()
+            if self._stopping:
+                return 0
             with self.watched():
                 plan = read_plan(frame)
                 objects = self._prepare(plan, frame)
@@ -126,7 +128,9 @@ class Child:
         """Run the script, or the function, as a program; its exit code, or None when it has to leave softly."""
         body = self._load_body(plan, objects)
         self._handlers.keeping = True
-        self._in_program = True
+        self._in_program = True  # from here on, STOP interrupts
+        if self._stopping:
+            return None
         if not plan.ready_on_call:
             self._tell_ready()
         try:

@@ -8,10 +8,13 @@ import logging
 import os
 import pickle
 import signal
+import socket
 import subprocess
 import sys
 import threading
-from typing import Any
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
 
 from relieve_py.channel import Channel, pair
 from relieve_py.errors import ProtocolError
@@ -75,10 +78,36 @@ class ServedProcess:
                 self._pidfd = None
 
 
+class ServerProcess(Protocol):
+    """A server process, as the one that started it sees it."""
+
+    pid: int
+
+    def kill(self) -> None:
+        """SIGKILL, if it is not reaped yet."""
+        ...
+
+    def wait(self) -> object:
+        """Reap it."""
+        ...
+
+
+def exec_server(theirs: socket.socket) -> ServerProcess:
+    """A server that is clean: a fresh interpreter. Raises OSError."""
+    os.set_inheritable(theirs.fileno(), True)
+    return subprocess.Popen(
+        [*python_command("relieve_py.launchers.server"), str(theirs.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        pass_fds=[theirs.fileno()],
+        process_group=0,  # what the terminal sends is the parent's business
+    )
+
+
 class Connection:
     """One server process. Everything here runs on the I/O thread."""
 
-    def __init__(self, supervisor: Supervisor) -> None:
+    def __init__(self, supervisor: Supervisor, start: Callable[[socket.socket], ServerProcess]) -> None:
         self.supervisor = supervisor
         self.alive = True
         self._numbers = itertools.count(1)
@@ -86,15 +115,10 @@ class Connection:
         self._children: dict[int, tuple[ServedProcess, Observer]] = {}
         ours, theirs = pair()
         self._channel = Channel(ours)
+        self._process: ServerProcess | None = None
+        _connections.add(self)  # before a fork, whose copy must not hold our end open
         try:
-            os.set_inheritable(theirs.fileno(), True)
-            self._process = subprocess.Popen(
-                [*python_command("relieve_py.launchers.server"), str(theirs.fileno())],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                pass_fds=[theirs.fileno()],
-                process_group=0,  # what the terminal sends is the parent's business
-            )
+            self._process = start(theirs)
         except BaseException:
             self._channel.close()
             raise
@@ -119,14 +143,6 @@ class Connection:
     def signal(self, pid: int, signum: int) -> None:
         """Have the server signal a child."""
         self._post(Frame(Kind.SIGNAL, 0, pickle.dumps((pid, signum))))
-
-    def guard(self, pid: int, pidfd: int | None) -> None:
-        """Have the server kill a child that this process forked itself, should this process die."""
-        self._post(Frame(Kind.GUARD, pid, b"", (), [pidfd] if pidfd is not None else []))
-
-    def unguard(self, pid: int) -> None:
-        """That child was reaped."""
-        self._post(Frame(Kind.UNGUARD, pid))
 
     def _post(self, frame: Frame) -> None:
         if not self.alive:
@@ -171,6 +187,7 @@ class Connection:
         self.alive = False
         self.supervisor.unwatch(self._channel.fileno())
         self._channel.close()
+        assert self._process is not None
         self._process.kill()
         self._process.wait()
         launching, self._launching = self._launching, {}
@@ -189,13 +206,33 @@ class Connection:
         self.alive = False
         self.supervisor.unwatch(self._channel.fileno())
         self._channel.close()
+        assert self._process is not None
+        self._process.wait()
+
+    def retire(self) -> None:
+        """Let the server end, and reap it when it has."""
+        self.alive = False
+        self.supervisor.unwatch(self._channel.fileno())
+        self._channel.close()
+        assert self._process is not None
+        if sys.platform == "linux":
+            pidfd = os.pidfd_open(self.pid)
+            self.supervisor.watch(pidfd, lambda: self._reap(pidfd))
+        else:
+            threading.Thread(target=self._process.wait, name="relieve-reap", daemon=True).start()
+
+    def _reap(self, pidfd: int) -> None:
+        self.supervisor.unwatch(pidfd)
+        os.close(pidfd)
+        assert self._process is not None
         self._process.wait()
 
     def forget(self) -> None:
         """In a process that was just forked: the server belongs to the original."""
         self.alive = False
         self._channel.close()
-        self._process.returncode = 0  # so that Popen does not warn of, or wait for, what is not ours
+        if isinstance(self._process, subprocess.Popen):
+            self._process.returncode = 0  # so that Popen does not warn of, or wait for, what is not ours
         for process, _ in self._children.values():
             process.close()
 
@@ -214,6 +251,7 @@ def _decode_status(status: int) -> tuple[int | None, int | None]:
     return (code, None) if code >= 0 else (None, -code)
 
 
+_connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 _connection: Connection | None = None
 
 
@@ -221,28 +259,24 @@ def connection() -> Connection:
     """The connection of this process, made on first use and again when the server died. I/O thread only."""
     global _connection
     if _connection is None or not _connection.alive:
-        _connection = Connection(shared())
-    return _connection
-
-
-def current() -> Connection | None:
-    """The connection, if there is one."""
+        _connection = Connection(shared(), exec_server)
     return _connection
 
 
 def close() -> None:
-    """End the server, if there is one. I/O thread only."""
+    """End every server of this process. I/O thread only."""
     global _connection
-    if _connection is not None:
-        _connection.close()
-        _connection = None
+    for each in list(_connections):
+        each.close()
+    _connection = None
 
 
 def _after_fork() -> None:
     global _connection
-    if _connection is not None:
-        _connection.forget()
-        _connection = None
+    for each in list(_connections):
+        each.forget()
+    _connections.clear()
+    _connection = None
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -3,6 +3,10 @@
 Locks that other threads hold at that moment stay locked in the child for ever. Use it for functions over large
 data that is
 only read, from a program with few threads.
+
+The process is forked twice: into a server for this one child, which forks the child. So the child is reaped, and
+what it
+leaves behind is killed, in the same way as that of any other launcher.
 """
 
 from __future__ import annotations
@@ -10,109 +14,78 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
-import threading
+import socket
 
-from relieve_py.child import runtime
-from relieve_py.child.process import forget_parents_state
-from relieve_py.launchers.base import LaunchSpec, Observer
-from relieve_py.launchers.connection import Connection, connection
-from relieve_py.launchers.reaping import become_group_leader, become_subreaper, descendants_of, kill_group
+from relieve_py.launchers.base import LaunchSpec, Observer, Process
+from relieve_py.launchers.connection import Connection
+from relieve_py.launchers.reaping import become_group_leader
+from relieve_py.launchers.server import serve
 from relieve_py.supervisor import shared
 
 
 class ForkLauncher:
-    """Children forked from the parent itself, on its I/O thread."""
+    """Children forked from the parent, on its I/O thread."""
 
     name = "fork"
 
     def launch(self, spec: LaunchSpec, observer: Observer) -> None:
-        """Fork. The server process guards the child: should this process die, it kills it."""
-        guard = connection()
+        """Fork a server, and have it fork the child."""
         try:
-            pid = os.fork()
+            connection = Connection(shared(), ForkedServer)
         except OSError as error:
             observer.refused(error)
             return
-        if pid == 0:
-            _become(spec)
-        become_group_leader(pid)
-        observer.launched(ForkedProcess(pid, observer, guard))
+        connection.launch(spec, OnlyChild(observer, connection), None)
 
 
-def _become(spec: LaunchSpec) -> None:
-    """In the new process: be the child."""
-    try:
-        become_group_leader()
-        become_subreaper()
-        forget_parents_state()
-        os.environ.clear()
-        os.environ.update(spec.env)
-        runtime.run(spec.sock, spec.page)
-    finally:
-        os._exit(127)
+class ForkedServer:
+    """A server process that is a copy of this one."""
 
-
-class ForkedProcess:
-    """A child of this process. Its end is seen by its pidfd, or by a thread that waits for it where there is none."""
-
-    def __init__(self, pid: int, observer: Observer, guard: Connection) -> None:
-        self.pid = pid
-        self._observer = observer
-        self._guard = guard
-        self._lock = (
-            threading.Lock()
-        )  # owner: whoever signals or reaps, so that a pid is never signalled after it was reaped
+    def __init__(self, theirs: socket.socket) -> None:
         self._reaped = False
-        self._pidfd: int | None = None
-        self._supervisor = shared()
-        if sys.platform == "linux":
-            self._pidfd = os.pidfd_open(pid)
-            self._supervisor.watch(self._pidfd, self._on_end)
-        else:
-            threading.Thread(target=self._wait, name=f"relieve-wait-{pid}", daemon=True).start()
-        guard.guard(pid, self._pidfd)
-
-    def signal(self, signum: int) -> None:
-        """Send it a signal, and SIGKILL to all below it too: nobody else could find what it leaves behind."""
-        with self._lock:
-            if self._reaped:
-                return
-            below = descendants_of(self.pid) if signum == signal.SIGKILL else []
-            for pid in (self.pid, *below):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signum)
-
-    def _wait(self) -> None:
-        if hasattr(os, "waitid"):
-            os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
-            self._supervisor.post(self._on_end)
-        else:
-            code, signum = self._reap()
-            self._supervisor.post(self._tell, code, signum)
-
-    def _on_end(self) -> None:
-        if self._pidfd is not None:
-            self._supervisor.unwatch(self._pidfd)
-        self._tell(*self._reap())
-
-    def _reap(self) -> tuple[int | None, int | None]:
-        with self._lock:
-            kill_group(self.pid)
-            self._reaped = True
+        self.pid = os.fork()
+        if self.pid == 0:
             try:
-                _, status = os.waitpid(self.pid, 0)
-            except ChildProcessError:  # a stranger in this process reaped it: nobody can say how it ended
-                return None, None
-        code = os.waitstatus_to_exitcode(status)
-        return (code, None) if code >= 0 else (None, -code)
+                become_group_leader()
+                serve(theirs)
+            finally:
+                os._exit(0)
+        become_group_leader(self.pid)
 
-    def _tell(self, code: int | None, signum: int | None) -> None:
-        self._guard.unguard(self.pid)
+    def kill(self) -> None:
+        """SIGKILL, if it is not reaped yet."""
+        if not self._reaped:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGKILL)
+
+    def wait(self) -> None:
+        """Reap it. A stranger in this process may have done so: what matters was told over the channel."""
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+        self._reaped = True
+
+
+class OnlyChild:
+    """Observer of a server's only child: with it, the server ends."""
+
+    def __init__(self, observer: Observer, connection: Connection) -> None:
+        self._observer = observer
+        self._connection = connection
+
+    def launched(self, process: Process) -> None:
+        """The child exists."""
+        self._observer.launched(process)
+
+    def refused(self, error: OSError) -> None:
+        """The system would not make it."""
+        self._connection.retire()
+        self._observer.refused(error)
+
+    def lost(self) -> None:
+        """The server died over it."""
+        self._observer.lost()
+
+    def exited(self, code: int | None, signum: int | None) -> None:
+        """It was reaped."""
+        self._connection.retire()
         self._observer.exited(code, signum)
-
-    def close(self) -> None:
-        """Close the pidfd."""
-        if self._pidfd is not None:
-            os.close(self._pidfd)
-            self._pidfd = None

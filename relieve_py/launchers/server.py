@@ -1,9 +1,10 @@
-"""The process that makes children and reaps them: exec'ed and clean, with one thread, so that it may fork at any time.
+"""The process that makes children and reaps them: with one thread, so that it may fork at any time.
 
-It forks a child for the ``forkserver`` launcher, or forks and execs a fresh interpreter for ``spawn``. It is the
-sub-reaper
-of all of them: when a child ends, it kills what the child left behind, reaps it exactly once, and reports the status.
-When its control channel ends, the parent is gone, and it kills everything and leaves.
+For ``forkserver`` and ``spawn`` there is one, exec'ed and clean, which forks children, or forks and execs fresh
+interpreters. For ``fork`` each child has one of its own, forked from the parent for that child. It is the
+sub-reaper of its
+children: when one ends, it kills what that left behind, reaps it exactly once, and reports the status. When its control
+channel ends, the parent is gone, and it kills everything and leaves.
 """
 
 from __future__ import annotations
@@ -33,7 +34,6 @@ class Server:
         self._sock = sock
         self._channel = Channel(sock)
         self._children: dict[int, int] = {}  # pid -> number of its launch
-        self._guarded: dict[int, int | None] = {}  # pid of a child that the parent forked itself -> its pidfd
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
             os.set_blocking(fd, False)
@@ -56,6 +56,7 @@ class Server:
                         for frame in self._channel.receive():
                             self._obey(frame)
         except (EOFError, OSError):  # the parent is gone
+            self._channel.close()
             self._kill_all()
 
     # -- what the parent asks ----------------------------------------------------------------------
@@ -72,12 +73,6 @@ class Server:
                 pid, signum = pickle.loads(frame.payload)
                 if pid in self._children:  # not reaped, so it is still this child's number
                     os.kill(pid, signum)
-            case Kind.GUARD:
-                self._guarded[frame.number] = frame.fds[0] if frame.fds else None
-            case Kind.UNGUARD:
-                pidfd = self._guarded.pop(frame.number, None)
-                if pidfd is not None:
-                    os.close(pidfd)
 
     def _launch(self, frame: Frame) -> None:
         command, env = pickle.loads(frame.payload)
@@ -170,9 +165,7 @@ class Server:
 
     def _kill_all(self) -> None:
         """The parent is gone: nothing of it stays."""
-        for pid in [*self._children, *self._guarded]:
-            if pid in self._guarded and not _alive(self._guarded[pid]):
-                continue
+        for pid in self._children:
             below = descendants_of(pid)
             kill_group(pid)
             for descendant in below:
@@ -188,21 +181,17 @@ class Server:
                     os.kill(pid, signal.SIGKILL)
 
 
-def _alive(pidfd: int | None) -> bool:
-    """True while the process of that pidfd has not ended; without one nothing is known, and it counts as ended."""
-    if pidfd is None:
-        return False
-    poll = select.poll()
-    poll.register(pidfd, select.POLLIN)
-    return not poll.poll(0)
+def serve(sock: socket.socket) -> None:
+    """Be a server on that channel, until the parent is gone."""
+    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(signum, signal.SIG_IGN)
+    become_subreaper()
+    Server(sock).run()
 
 
 def main(control_fd: int) -> None:
-    """Be the server on that inherited descriptor, until the parent is gone."""
-    for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(signum, signal.SIG_IGN)
+    """Be the exec'ed server on that inherited descriptor, until the parent is gone."""
     os.set_inheritable(control_fd, False)
-    become_subreaper()
     gc.collect()
     gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
-    Server(socket.socket(fileno=control_fd)).run()
+    serve(socket.socket(fileno=control_fd))
