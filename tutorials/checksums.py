@@ -1,9 +1,8 @@
 """Checksums of a tree, written to an .sfv file and verified against it, by the command ``relieve map``.
 
-python tutorials/checksums.py                             every module of this Python's standard library
-python tutorials/checksums.py DIRECTORY                   every file of a tree
-python tutorials/checksums.py DIRECTORY --sfv SUMS        ... with the name of the .sfv file
-python tutorials/checksums.py DIRECTORY --sfv SUMS --verify    only compare the tree with one that exists
+Without arguments the tree is the standard library of the Python that runs it, as far as it is modules. With
+``DIRECTORY [SFV]`` it is every file of that tree; ``DIRECTORY SFV --verify`` only compares it with an .sfv file that
+exists.
 """
 
 from __future__ import annotations
@@ -32,16 +31,13 @@ def main() -> int:
         lines = relieve_map("crc32", names, options)
         options.sfv.parent.mkdir(parents=True, exist_ok=True)
         options.sfv.write_text("".join(f"{line}\n" for line in lines), "utf-8", "surrogateescape")
-    entries = [line for line in read_text(options.sfv).splitlines() if line and not line.startswith(";")]
+    entries = [line for line in lines_of(options.sfv) if line and not line.startswith(";")]
     verdicts = relieve_map("verify", entries, options)
     wrong = [verdict for verdict in verdicts if not verdict.startswith("OK ")]
     for verdict in wrong:
         print(verdict.encode("utf-8", "backslashreplace").decode())
-    expected = len(entries if options.verify else names)
-    unread = expected - len(verdicts)
-    print(
-        summary(options, [entry.rpartition(" ")[0] for entry in entries], time.monotonic() - began, len(wrong), unread)
-    )
+    unread = len(entries if options.verify else names) - len(verdicts)
+    print(summary(options, entries, time.monotonic() - began, len(wrong), unread))
     return 1 if wrong or unread else 0
 
 
@@ -49,7 +45,7 @@ def read_arguments() -> argparse.Namespace:
     """The arguments, with what they leave open filled in."""
     parser = argparse.ArgumentParser(description="Checksums of a tree against an .sfv file.")
     parser.add_argument("directory", nargs="?", type=Path, help="the tree (default: Python's standard library)")
-    parser.add_argument("--sfv", metavar="SUMS", type=Path, default=SFV, help=f"the .sfv file (default: {SFV})")
+    parser.add_argument("sfv", nargs="?", type=Path, default=SFV, help=f"the .sfv file (default: {SFV})")
     parser.add_argument("--verify", action="store_true", help="compare with an .sfv file that exists")
     parser.add_argument("-n", "--children", type=int, default=usable_cpus(), help="children (default: %(default)s)")
     options = parser.parse_args()
@@ -91,21 +87,22 @@ def relieve_map(function: str, inputs: list[str], options: argparse.Namespace) -
     )
     if done.returncode not in (0, 1):  # 1: an input failed, which the command has reported, and which will be counted
         raise SystemExit(done.returncode)
-    return done.stdout.decode("utf-8", "surrogateescape").splitlines()
+    return done.stdout.decode("utf-8", "surrogateescape").split("\n")[:-1]
 
 
-def read_text(path: Path) -> str:
-    """A file whose names may be any bytes."""
-    return path.read_text("utf-8", "surrogateescape")
+def lines_of(sfv: Path) -> list[str]:
+    """The lines of an .sfv file, whose names may be any bytes."""
+    return sfv.read_text("utf-8", "surrogateescape").split("\n")
 
 
-def summary(options: argparse.Namespace, names: list[str], seconds: float, wrong: int, unread: int) -> str:
+def summary(options: argparse.Namespace, entries: list[str], seconds: float, wrong: int, unread: int) -> str:
     """What was done, in one line."""
-    sizes = sum((options.directory / name).stat().st_size for name in names if (options.directory / name).is_file())
+    files = [options.directory / entry.rpartition(" ")[0] for entry in entries]
+    sizes = sum(file.stat().st_size for file in files if file.is_file())
     done = "verified" if options.verify else "summed and verified"
     return (
-        f"{len(names):,} files, {sizes:,} bytes {done} in {seconds:.1f} s by {options.children} workers: "
-        f"{wrong} mismatches, {unread} unreadable ({options.sfv})"
+        f"{len(files):,} files, {sizes:,} bytes {done} in {seconds:.1f} s by {options.children} workers: "
+        f"{wrong} mismatches, {unread} unreadable ({os.path.relpath(options.sfv)})"
     )
 
 
