@@ -9,7 +9,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
@@ -17,7 +17,6 @@ import psutil
 import pytest
 
 import relieve_py
-from relieve_py.launchers import connection
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SETTLE = 5.0
@@ -40,18 +39,17 @@ def launcher(request: pytest.FixtureRequest) -> str:
 def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
     """Starts Python code as a program of its own, with the scripts of the tests and text pipes."""
 
-    def start(code: str, *args: str, **options: object) -> subprocess.Popen[str]:
+    def start(code: str, *args: str, flags: Sequence[str] = ()) -> subprocess.Popen[str]:
         path = tmp_path / "program.py"
         path.write_text(textwrap.dedent(code))
-        keywords: dict[str, object] = {
-            "stdin": subprocess.PIPE,
-            "stdout": subprocess.PIPE,
-            "stderr": subprocess.PIPE,
-            "text": True,
-            "env": {**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent.parent}"},
-            **options,
-        }
-        return subprocess.Popen([sys.executable, "-W", "ignore::DeprecationWarning", str(path), *args], **keywords)  # type: ignore[call-overload,no-any-return]
+        return subprocess.Popen(
+            [sys.executable, "-W", "ignore::DeprecationWarning", *flags, str(path), *args],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": f"{SCRIPTS}{os.pathsep}{SCRIPTS.parent.parent}"},
+        )
 
     return start
 
@@ -96,11 +94,11 @@ def belongings() -> Belongings:
 
 
 def _children() -> Iterator[tuple[int, str]]:
-    server = connection.current()
-    server_pid = server.pid if server is not None and server.alive else None
+    """All descendants but the server, which is made once, is this process's own child, and has its name in its code."""
+    here = os.getpid()
     for child in psutil.Process().children(recursive=True):
         try:
-            if child.pid != server_pid:
+            if child.ppid() != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
                 yield child.pid, f"{child.name()} {child.status()}"
         except psutil.NoSuchProcess:
             continue

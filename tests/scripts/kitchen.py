@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -114,6 +116,10 @@ def tell(name, *args):
     ipc.send(name, *args)
 
 
+def ask(name, *args):
+    return ipc.ask(name, *args)
+
+
 def listen(*names):
     for name in names:
         ipc.on(name, lambda *args, name=name: _events.append((name, args)))
@@ -167,7 +173,7 @@ def fail_oddly(code, detail):
 class Unsendable(Exception):
     def __init__(self, text):
         super().__init__(text)
-        self.lock = threading.Lock()
+        self.frame = sys._getframe()
 
 
 def fail_unsendably(text):
@@ -261,8 +267,6 @@ def write_garbage():
     """Writes what is no frame to every socket of this process: one of them is the channel."""
     for fd in range(3, 64):
         with contextlib.suppress(OSError):
-            import stat
-
             if stat.S_ISSOCK(os.fstat(fd).st_mode):
                 os.write(fd, b"\xff" * 64)
     while True:
@@ -338,27 +342,69 @@ def flags():
     return sys.warnoptions, dict(sys._xoptions), sys.gettrace() is None, sys.flags.debug
 
 
-def read_all(sock):
+def read_from(sock):
     with sock:
         return sock.recv(64)
 
 
-def send_hello(sock):
-    with sock:
-        sock.sendall(b"hello from " + str(os.getpid()).encode())
-
-
-def accept_one(sock):
-    with sock:
-        connection, _ = sock.accept()
+def accept_one(listener):
+    with listener:
+        connection, _ = listener.accept()
         with connection:
             connection.sendall(b"accepted")
 
 
-def handlers():
-    import locale
+_sockets = []
 
-    return (
-        [str(signal.getsignal(number)) for number in (signal.SIGTERM, signal.SIGINT)],
-        locale.setlocale(locale.LC_ALL),
-    )
+
+def hold_sockets(n):
+    _sockets.extend(socket.socket() for _ in range(n))
+    return len(_sockets)
+
+
+def close_all_sockets():
+    """Loses the channel: the parent hears nothing any more."""
+    for fd in range(3, 64):
+        with contextlib.suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(fd).st_mode):
+                os.close(fd)
+    while True:
+        time.sleep(3600)
+
+
+def return_late(seconds):
+    """Goes on although it was interrupted, and then answers."""
+    deadline = time.monotonic() + seconds
+    ipc.send("hanging", None, os.getpid())
+    while time.monotonic() < deadline:
+        with contextlib.suppress(BaseException):
+            time.sleep(0.01)
+    return "late"
+
+
+def on_signal(signum):
+    """From now on that signal is an event."""
+    name = signal.Signals(signum).name
+    signal.signal(signum, lambda *args: ipc.send("signal", name))
+
+
+def debugger():
+    return sys.gettrace() is None, sys.getprofile() is None, sys.flags.inspect, sys.flags.interactive
+
+
+def interpreter():
+    return list(sys.warnoptions), dict(sys._xoptions), list(sys.path)
+
+
+def use_type(value):
+    return type(value).__name__, value
+
+
+def leave_now(signum):
+    """From now on that signal is this child's own way to end: it tells the parent, and exits."""
+
+    def handler(*args):
+        ipc.send("hard stop")
+        sys.exit(9)
+
+    signal.signal(signum, handler)

@@ -1,0 +1,342 @@
+"""Rows 66 to 96 of the feature table: composition, scheduling, queueing."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support import KITCHEN, T, heard, script
+
+import relieve_py
+from relieve_py import CallableTask, CloudWorker, QueueWorker, ScriptTask, State, StrategyError, Worker, WorkerFull
+from relieve_py.strategies import RoundRobin
+
+
+def hanging(remote: Any, worker: Any = None) -> Any:
+    """A call that runs and will not end."""
+    began = (worker or remote).wait_for("hanging")
+    reply = remote.get("hang")
+    began.result(T)
+    return reply
+
+
+# -- composition -----------------------------------------------------------------------------------
+
+
+@pytest.mark.feature(66)
+def test_members_are_added_and_removed_live() -> None:
+    with CloudWorker(CallableTask(KITCHEN, name="first")) as worker:
+        second = CallableTask(KITCHEN, name="second")
+        second.start().result(T)
+        worker.add(second)
+        assert {worker.get("pid").result(T) for _ in range(2)} == {task.pid for task in worker}
+        assert worker.remove("first").result(T).code == 0
+        assert list(worker.tasks) == ["second"]
+        assert {worker.get("pid").result(T) for _ in range(2)} == {second.pid}
+
+
+@pytest.mark.feature(67)
+def test_several_scripts_in_one_pool() -> None:
+    with Worker(CallableTask(KITCHEN, name="k"), CallableTask(script("task.py"), name="t")) as worker:
+        assert worker.task("k").get("add", 1).result(T) == 2
+        assert worker.task("t").get("data").result(T) == {"foo": "bar"}
+
+
+@pytest.mark.feature(68)
+def test_a_pool_of_fixed_size(cloud: CloudWorker) -> None:
+    assert len(cloud) == 2
+    assert len({task.pid for task in cloud}) == 2
+    assert len(set(cloud.tasks)) == 2
+
+
+@pytest.mark.feature(69)
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="elastic size")
+def test_a_pool_of_elastic_size() -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=(1, 3)) as worker:
+        assert len(worker) == 1
+        for reply in [worker.get("nap", 0.1) for _ in range(12)]:
+            reply.result(T)
+        assert 1 < worker.stats().size <= 3
+
+
+@pytest.mark.feature(70)
+def test_a_pool_is_resized() -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
+        replies = [worker.get("nap", 0.02) for _ in range(20)]
+        worker.resize(3).result(T)
+        worker.resize(1).result(T)
+        pids = {reply.result(T) for reply in replies}
+        assert len(pids) > 1
+        assert [task.state for task in worker] == [State.READY]
+
+
+@pytest.mark.feature(71)
+def test_the_members_are_listed(cloud: CloudWorker) -> None:
+    assert list(cloud.tasks.values()) == list(cloud)
+    for name, task in cloud.tasks.items():
+        assert task.name == name
+        assert task in cloud
+        assert name in cloud
+
+
+@pytest.mark.feature(72)
+def test_a_batch_is_run_to_its_exits_so_many_at_a_time() -> None:
+    tasks = [ScriptTask(script("waits.py"), name=f"t{n}") for n in range(3)]
+    queue = QueueWorker(*tasks, concurrency=2)
+    running = [task.wait_for("running") for task in tasks]
+    exits = queue.run()
+    for reply in running[:2]:
+        reply.result(T)
+    assert tasks[2].state is State.NEW
+    for n, task in enumerate(tasks):
+        running[n].result(T)
+        task.send("leave", n).result(T)
+    assert [exit.code for exit in exits.result(T)] == [0, 1, 2]
+
+
+@pytest.mark.feature(73)
+def test_exit_codes_are_collected() -> None:
+    queue = QueueWorker(*(ScriptTask(script("exits.py"), args=(n,)) for n in (3, 0, 7)), concurrency=3)
+    assert [(exit.code, exit.ok) for exit in queue.run().result(T)] == [(3, False), (0, True), (7, False)]
+
+
+@pytest.mark.feature(74)
+def test_all_pools_are_ended_at_once(program: Callable[..., Any]) -> None:
+    code = f"""
+        import relieve_py
+        from relieve_py import CallableTask, CloudWorker, Worker
+        pools = [CloudWorker(CallableTask({KITCHEN!r}), size=2), Worker(CallableTask({KITCHEN!r}))]
+        for pool in pools:
+            pool.start().result(20)
+        relieve_py.stop_all(0.5)
+        print(sorted(task.state.value for pool in pools for task in pool))
+    """
+    out, err = program(code).communicate(timeout=T)
+    assert out == "['stopped', 'stopped', 'stopped']\n", err
+
+
+@pytest.mark.feature(75)
+def test_a_hook_for_every_new_child() -> None:
+    born: list[int] = []
+
+    class Nursery(CloudWorker):
+        def on_start(self, event: Any) -> None:
+            born.append(event.pid)
+
+    with Nursery(CallableTask(KITCHEN), size=2) as worker:
+        ready = worker.wait_for("ready")
+        first = next(iter(worker))
+        pids = {task.pid for task in worker}
+        first.kill().result(T)
+        first.start().result(T)
+        ready.result(T)
+        assert {*pids, first.pid} == set(born)
+
+
+# -- scheduling ------------------------------------------------------------------------------------
+
+
+@pytest.mark.feature(76, 77, 78, 79, 80)
+@pytest.mark.parametrize("strategy", ["weighted", "round-robin", "least-recently-used", "idle-first", "lowest-rss"])
+def test_every_built_in_strategy_serves_a_real_pool(strategy: str) -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=2, strategy=strategy) as worker:
+        assert list(worker.map("add", range(20))) == list(range(1, 21))
+
+
+@pytest.mark.feature(81)
+def test_calls_go_to_the_child_with_the_fewest_sockets() -> None:
+    a, b = (CallableTask(KITCHEN, name=name) for name in "ab")
+    with CloudWorker(a, b, strategy="fewest-sockets") as worker:
+        a.get("hold_sockets", 5).result(T)
+        assert worker.get("pid").result(T) == b.pid
+
+
+class OnlyNamed(RoundRobin):
+    """Lets a call choose among the tasks of one name."""
+
+    name = "only-named"
+
+    def next(self, tasks: Any, call: Any) -> Any:
+        return super().next([task for task in tasks if call.key in (None, task.name)] or tasks, call)
+
+
+@pytest.mark.feature(82, 85)
+def test_a_strategy_of_ones_own_narrows_the_candidates() -> None:
+    a, b = (CallableTask(KITCHEN, name=name) for name in "ab")
+    with CloudWorker(a, b, strategy=OnlyNamed()) as worker:
+        assert {worker.options(key="b").get("pid").result(T) for _ in range(3)} == {b.pid}
+        assert {worker.get("pid").result(T) for _ in range(4)} == {a.pid, b.pid}
+
+
+class Asynchronous(RoundRobin):
+    """Asks somebody else, and waits for the answer."""
+
+    name = "asynchronous"
+
+    async def next(self, tasks: Any, call: Any) -> Any:  # type: ignore[override]
+        return tasks[-1]
+
+
+@pytest.mark.feature(83)
+@pytest.mark.filterwarnings("ignore:coroutine 'Asynchronous.next' was never awaited:RuntimeWarning")
+@pytest.mark.xfail(strict=True, raises=StrategyError, reason="async strategies")
+def test_a_strategy_may_be_async() -> None:
+    with CloudWorker(CallableTask(KITCHEN), strategy=Asynchronous()) as worker:
+        assert worker.get("echo", 1).result(T) == 1
+
+
+@pytest.mark.feature(84)
+def test_calls_with_the_same_key_stick_to_a_task() -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=2, strategy="sticky") as worker:
+        for key in "abcdef":
+            assert len({worker.options(key=key).get("pid").result(T) for _ in range(3)}) == 1
+
+
+@pytest.mark.feature(86)
+def test_a_child_says_that_it_is_busy_and_ready_again() -> None:
+    a, b = (CallableTask(KITCHEN, name=name) for name in "ab")
+    with CloudWorker(a, b) as worker:
+        a.get("busy_until", "enough").result(T)
+        assert {worker.get("pid").result(T) for _ in range(4)} == {b.pid}
+        waiting = a.get("echo", "waited")
+        a.send("enough").result(T)
+        assert waiting.result(T) == "waited"
+
+
+# -- queueing --------------------------------------------------------------------------------------
+
+
+@pytest.mark.feature(87)
+def test_the_queue_is_first_in_first_out(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
+        for reply in [worker.get("note", str(notes), str(n)) for n in range(50)]:
+            reply.result(T)
+    assert notes.read_text().split() == [str(n) for n in range(50)]
+
+
+@pytest.mark.feature(88)
+def test_a_hard_limit_raises() -> None:
+    with CloudWorker(CallableTask(KITCHEN, kill_timeout=0.2), max_pending=2, when_full="raise") as worker:
+        running = hanging(worker)
+        waiting = [worker.get("echo", n) for n in range(2)]
+        with pytest.raises(WorkerFull, match="max_pending") as caught:
+            worker.get("echo", 3)
+        assert caught.value.max_pending == 2
+        running.cancel()
+        assert [reply.result(T) for reply in waiting] == [0, 1]
+
+
+@pytest.mark.feature(89)
+def test_the_policies_at_capacity() -> None:
+    for when_full, lost in (("drop_oldest", 0), ("drop_newest", 1)):
+        with CloudWorker(CallableTask(KITCHEN, kill_timeout=0.2), max_pending=1, when_full=when_full) as worker:
+            running = hanging(worker)
+            replies = [worker.get("echo", n) for n in range(2)]
+            with pytest.raises(WorkerFull):
+                replies[lost].result(T)
+            running.cancel()
+            assert replies[1 - lost].result(T) == 1 - lost
+    with CloudWorker(CallableTask(KITCHEN, kill_timeout=0.2), max_pending=1, when_full="wait") as worker:
+        running = hanging(worker)
+        waiting = worker.get("echo", 1)
+        done = threading.Event()
+        values: list[Any] = []
+
+        def blocked() -> None:
+            values.append(worker.get("echo", 2).result(T))
+            done.set()
+
+        thread = threading.Thread(target=blocked)
+        thread.start()
+        assert not done.is_set()
+        running.cancel()
+        assert waiting.result(T) == 1
+        thread.join(T)
+        assert values == [2]
+
+
+@pytest.mark.feature(89)
+@pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="policies of the user at capacity")
+def test_a_policy_of_ones_own_at_capacity() -> None:
+    CloudWorker(CallableTask(KITCHEN), max_pending=1, when_full=lambda call: None)  # type: ignore[arg-type]
+
+
+@pytest.mark.feature(90)
+def test_a_bounded_buffer_drops_the_oldest() -> None:
+    with CloudWorker(CallableTask(KITCHEN, kill_timeout=0.2), max_pending=3, when_full="drop_oldest") as worker:
+        running = hanging(worker)
+        replies = [worker.get("echo", n) for n in range(6)]
+        running.cancel()
+        for reply in replies[:3]:
+            with pytest.raises(WorkerFull):
+                reply.result(T)
+        assert [reply.result(T) for reply in replies[3:]] == [3, 4, 5]
+        assert worker.stats().dropped == 3
+
+
+@pytest.mark.feature(91)
+def test_a_retry_goes_to_the_front_of_the_queue(tmp_path: Path) -> None:
+    notes = str(tmp_path / "notes")
+    with CloudWorker(CallableTask(KITCHEN), size=1, retries=1) as worker:
+        first = worker.get("die_once", str(tmp_path / "died"), "first")
+        done: list[str] = []
+        first.add_done_callback(lambda reply: done.append("first"))
+        others = [worker.get("note", notes, str(n)) for n in range(5)]
+        others[0].add_done_callback(lambda reply: done.append("other"))
+        assert first.result(T) == "first"
+        assert [reply.result(T) for reply in others] == [str(n) for n in range(5)]
+        assert first.id < others[0].id
+        worker.drain().result(T)
+    assert done[:1] == ["first"]
+
+
+@pytest.mark.feature(92)
+@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="flow control for senders")
+def test_a_sender_is_told_of_fullness_and_of_room() -> None:
+    with CloudWorker(CallableTask(KITCHEN), max_pending=1) as worker:
+        room = worker.wait_for("drain")
+        for reply in [worker.get("echo", n) for n in range(5)]:
+            reply.result(T)
+        room.result(0.2)
+
+
+@pytest.mark.feature(93)
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="flow control by the child")
+def test_a_child_asks_for_a_pause_a_drain_or_its_end() -> None:
+    assert callable(relieve_py.ipc.drain)
+    assert callable(relieve_py.ipc.end)
+
+
+@pytest.mark.feature(94)
+@pytest.mark.xfail(strict=True, raises=TypeError, reason="flow control by the child")
+def test_a_child_that_stays_paused_is_replaced() -> None:
+    with CallableTask(KITCHEN, busy_timeout=0.1) as task:
+        task.get("busy_until", "never").result(T)
+        assert task.get("echo", 1).result(T) == 1
+
+
+@pytest.mark.feature(95)
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="flushing")
+def test_a_flush_finishes_what_there_is_and_refuses_the_new(cloud: CloudWorker) -> None:
+    cloud.flush().result(T)  # type: ignore[attr-defined]
+
+
+@pytest.mark.feature(96)
+@pytest.mark.xfail(strict=True, raises=AttributeError, reason="pausing dispatch")
+def test_dispatch_is_paused_and_resumed(cloud: CloudWorker) -> None:
+    cloud.pause()  # type: ignore[attr-defined]
+    reply = cloud.get("echo", 1)
+    assert not reply.done()
+    cloud.resume()  # type: ignore[attr-defined]
+    assert reply.result(T) == 1
+
+
+def test_round_robin_spreads_calls_evenly(cloud: CloudWorker) -> None:
+    counts = Counter(cloud.get("pid").result(T) for _ in range(20))
+    assert set(counts.values()) == {10}
+    assert heard(cloud, "nothing") == []
