@@ -37,8 +37,5 @@ def test_every_row_of_the_feature_table_has_a_test() -> None:
     assert [row for row in rows if row not in ROWS] == [], "there are no such rows"
 
 
-def test_every_rule_has_a_test_that_says_its_number() -> None:
-    rules = marked("rule")
-    assert sorted(rules) == list(RULES)
-    for number, tests in rules.items():
-        assert all(f"test_rule_{number}_" in test for test in tests)
+def test_every_rule_has_a_test() -> None:
+    assert sorted(marked("rule")) == list(RULES)
