@@ -98,7 +98,7 @@ class CloudWorker(Remote, Worker):
         added = self._grow_to(size)
         if started:
             changes += [task.start() for task in added]
-        return gather(changes, self._emitter.strand, self._all_started)
+        return gather(changes, self.emitter.strand, self._all_started)
 
     def _grow_to(self, size: int) -> list[CallableTask]:
         added = []
@@ -123,7 +123,7 @@ class CloudWorker(Remote, Worker):
         with self._lock:
             if self._backlog.full and not self._stopping:
                 self._make_room()
-            reply = call.make_reply(self._emitter.strand)
+            reply = call.make_reply(self.emitter.strand)
             call.home = call.carrier = self
             victim = None
             refused = self._stopping
@@ -155,7 +155,7 @@ class CloudWorker(Remote, Worker):
                 max_pending=self._backlog.max_pending,
             )
         )
-        self._emitter.emit("drop", Dropped(worker=self.name, call_id=call.id, method=call.method))
+        self.emitter.emit("drop", Dropped(worker=self.name, call_id=call.id, method=call.method))
 
     @property
     def _call_options(self) -> CallOptions:
@@ -368,8 +368,8 @@ class CloudWorker(Remote, Worker):
 
     def drain(self) -> Reply:
         """A Reply of the worker, once it has no open calls."""
-        reply = Reply(None, self._emitter.strand)
-        reply.asked_by_listener = self._emitter.strand.here
+        reply = Reply(None, self.emitter.strand)
+        reply.asked_by_listener = self.emitter.strand.here
         with self._lock:
             self._drain_waiters.append(reply)
         self._settle_drained()
@@ -383,7 +383,7 @@ class CloudWorker(Remote, Worker):
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
-            settle_in_order(self._emitter.strand, functools.partial(reply.settle, self), reply.asked_by_listener)
+            settle_in_order(self.emitter.strand, functools.partial(reply.settle, self), reply.asked_by_listener)
 
     # -- sight -------------------------------------------------------------------------------------
 

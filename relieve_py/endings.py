@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from relieve_py.answers import Encoded
@@ -24,6 +25,10 @@ class Owner(Protocol):
 
     def deliver(self, name: str, args: list[Any]) -> None:
         """An event of the child; called on the strand."""
+        ...
+
+    def answer(self, name: str, args: list[Any], give: Callable[[Any, BaseException | None], object]) -> None:
+        """A question of the child; called on the strand. ``give(value, error)`` answers it."""
         ...
 
     def nothing_will_come(self, error: BaseException) -> None:

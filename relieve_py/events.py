@@ -306,14 +306,36 @@ class Emitter:
                 self.strand.submit(_tell, listener, event)
         return bool(heard)
 
+    def ask(
+        self, source: Any, name: str, args: tuple[Any, ...], give: Callable[[Any, BaseException | None], object]
+    ) -> None:
+        """On the strand: have the listeners of ``name`` run; ``give`` is told what the first returned or raised."""
+        with self._lock:
+            heard = [entry for entry in self._listeners if matches(entry[0], name)]
+            self._listeners = [entry for entry in self._listeners if not (entry[2] and entry in heard)]
+        event = Event(name=name, source=source, args=args)
+        for place, (_, listener, _) in enumerate(heard):
+            try:
+                value = _tell(listener, event)
+            except BaseException as error:  # the child is told; of the others, the log
+                if place == 0:
+                    give(None, error)
+                else:
+                    logger.exception("a listener raised: %r", listener)
+            else:
+                if place == 0:
+                    give(value, None)
+        if not heard:
+            give(None, LookupError(f"nobody listens to {name!r} in the parent"))
+
 
 def matches(pattern: str, name: str) -> bool:
     return pattern == name or ("*" in pattern and fnmatch.fnmatchcase(name, pattern))
 
 
-def _tell(listener: Listener, event: Event) -> None:
+def _tell(listener: Listener, event: Event) -> Any:
     token = _current.set(event)
     try:
-        listener(*event.args)
+        return listener(*event.args)
     finally:
         _current.reset(token)

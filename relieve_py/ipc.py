@@ -23,6 +23,10 @@ class Runtime(Protocol):
         """Send an event to the parent."""
         ...
 
+    def emit(self, name: str, args: tuple[Any, ...]) -> Any:
+        """Send an event to the parent that is answered."""
+        ...
+
     def on(self, name: str, handler: Handler, once: bool) -> None:
         """Register a handler."""
         ...
@@ -79,6 +83,20 @@ def send(name: str, *args: Any) -> None:
         raise TypeError(f"an event's name is a non-empty string, not {name!r}")
     if _runtime is not None:
         _runtime.send(name, args)
+
+
+def emit(name: str, *args: Any) -> Any:
+    """Ask the parent: an event whose answer is what its first listener there returns.
+
+    Returns a ``concurrent.futures.Future`` that can also be awaited. Its ``result(timeout)`` raises what the
+    listener raised,
+    LookupError when nobody listens, and TimeoutError. Raises EncodeError, and LookupError outside a child.
+    """
+    if _runtime is None:
+        raise LookupError("ipc.emit() asks a parent, and this process is no child")
+    if not isinstance(name, str) or not name:
+        raise TypeError(f"an event's name is a non-empty string, not {name!r}")
+    return _runtime.emit(name, args)
 
 
 def on(name: str, handler: Handler | None = None) -> Any:

@@ -29,8 +29,9 @@ class Reply(Future[Any]):
     is logged.
     """
 
-    def __init__(self, call: Call | None, strand: Strand) -> None:
+    def __init__(self, call: Call | None, strand: Strand, what: str = "it") -> None:
         super().__init__()
+        self._what = what  # when it is no call's
         self._call = call  # until this is settled
         self._id = call.id if call is not None else None
         self._method = call.method if call is not None else None
@@ -97,31 +98,28 @@ class Reply(Future[Any]):
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
         if not self.done():
             timeout = self._read(timeout)
-        self._seen = True
+        error = self._outcome(timeout)
         try:
-            value = super().result(timeout)
-        except CancelledError:
-            raise self._cancelled() from None
-        if type(value) is Encoded:
-            value = self._open()
-        try:
-            if self._exception is not None:
-                complete(self._exception)
-                raise self._exception
-            return value
+            if error is not None:
+                raise error
+            return self._result
         finally:
-            self = None  # type: ignore[assignment] # no cycle through the traceback, as in the base class
+            del self, error  # no cycle through the traceback, as in the base class
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """The error, or None when there is a value. Raises CallCancelled, or TimeoutError after ``timeout`` seconds."""
         if not self.done():
             timeout = self._read(timeout)
+        return self._outcome(timeout)
+
+    def _outcome(self, timeout: float | None) -> BaseException | None:
+        """Its error or None, decoded, waiting for it if need be."""
         self._seen = True
         try:
-            error = super().exception(timeout)
+            super().exception(timeout)
         except CancelledError:
             raise self._cancelled() from None
-        if error is None and type(self._result) is Encoded:
+        if type(self._result) is Encoded:
             self._open()
         if self._exception is not None:
             complete(self._exception)
@@ -169,7 +167,7 @@ class Reply(Future[Any]):
         if error is None and type(self._result) is Encoded and self._result.is_error:
             error = self._result.outline()
         if error is not None:
-            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else "it"
+            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             self._strand.submit(_log_unseen, what, error)
 
     def _attend(self) -> None:

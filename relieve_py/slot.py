@@ -40,10 +40,11 @@ from relieve_py.lifecycle import (
 )
 from relieve_py.messages import exports_of, missing_of, payload_of, start_error_of
 from relieve_py.replies import Reply, settle_in_order
-from relieve_py.serializers import Payload, Serializer, decode
+from relieve_py.serializers import Payload, Serializer, decode, encode
 from relieve_py.streams import Items
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
+from relieve_py.telling import error_payload
 from relieve_py.turns import Turns
 from relieve_py.wire import Frame, Kind
 
@@ -114,24 +115,24 @@ class Slot:
 
     def start(self) -> Reply:
         """Launch a child; the Reply gives the task. Raises AlreadyRunning or Stopped."""
-        return self._ask(self._start_waiters, lambda now: self.life.start(now))
+        return self._ask("start()", self._start_waiters, lambda now: self.life.start(now))
 
     def restart(self) -> Reply:
         """Replace the child by another; the Reply gives the task. Raises Stopped while it is being stopped."""
-        return self._ask(self._start_waiters, lambda now: self.life.restart(now))
+        return self._ask("restart()", self._start_waiters, lambda now: self.life.restart(now))
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let the child finish and leave; the Reply gives the exit record."""
-        return self._ask(self._stop_waiters, lambda now: self.life.stop(now, timeout))
+        return self._ask("stop()", self._stop_waiters, lambda now: self.life.stop(now, timeout))
 
     def kill(self, signum: int) -> Reply:
         """Make the child leave by that signal; the Reply gives the exit record."""
-        return self._ask(self._stop_waiters, lambda now: self.life.kill(now, signum))
+        return self._ask("kill()", self._stop_waiters, lambda now: self.life.kill(now, signum))
 
     def until_exit(self) -> Reply:
         """A Reply of the exit record of the last child: when there is none running and none will follow."""
         settled = self.life.state in (State.STOPPED, State.FAILED)
-        return self._ask(self._stop_waiters, lambda now: [Settle("stop")] if settled else [])
+        return self._ask("wait()", self._stop_waiters, lambda now: [Settle("stop")] if settled else [])
 
     def rename(self, name: str) -> str:
         """Before the first start."""
@@ -146,8 +147,8 @@ class Slot:
                 raise NotRunning(f"task {self.life.name!r} has no child to signal", task=self.life.name)
             process.signal(signum)
 
-    def _ask(self, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
-        reply = self._reply()
+    def _ask(self, what: str, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
+        reply = self._reply(what)
 
         def decided(now: float) -> list[Instruction]:
             instructions = decide(now)
@@ -209,7 +210,7 @@ class Slot:
 
     def drain(self) -> Reply:
         """A Reply of the task, when it has no open calls."""
-        reply = self._reply()
+        reply = self._reply("drain()")
         with self._lock:
             self._drain_waiters.append(reply)
         self._tell_drained()
@@ -471,7 +472,9 @@ class Slot:
                 after.append(functools.partial(self._endings.give_up, call, error))
         after.append(self._tell_drained)
         starts, self._start_waiters[:] = list(self._start_waiters), []
-        after += [functools.partial(reply.fail, copy_of(error)) for reply in starts]
+        for reply in starts:
+            failed = functools.partial(reply.fail, copy_of(error))
+            after.append(functools.partial(settle_in_order, self._strand, failed, reply.asked_by_listener))
         if self.life.state in (State.STOPPED, State.FAILED):
             after.append(lambda: self.owner.nothing_will_come(error))
 
@@ -486,8 +489,8 @@ class Slot:
             else:
                 after.append(functools.partial(self._settle_in_order, reply, self.life.exit))
 
-    def _reply(self) -> Reply:
-        reply = Reply(None, self._strand)
+    def _reply(self, what: str) -> Reply:
+        reply = Reply(None, self._strand, f"{what} of task {self.life.name!r}")
         reply.asked_by_listener = self._strand.here
         return reply
 
@@ -668,7 +671,7 @@ class Slot:
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(frame)
             case Kind.EVENT:
-                self._strand.submit(self._event, payload_of(frame))
+                self._strand.submit(self._event, birth, frame.number, payload_of(frame))
             case _:
                 self._handle_state(birth, frame)
 
@@ -725,15 +728,33 @@ class Slot:
     def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
         return Encoded(self._serializer, payload_of(frame), f"the result of {call.title}", is_error)
 
-    def _event(self, payload: Payload) -> None:
-        """On the strand: an event of the child."""
+    def _event(self, birth: Birth, number: int, payload: Payload) -> None:
+        """On the strand: an event of the child; with a number it is a question."""
         try:
             name, args = decode(self._serializer, payload, "an event")
-            args = list(args)
+            name, args = str(name), list(args)
         except (DecodeError, TypeError, ValueError) as error:
             logger.error("task %r sent an event that cannot be rebuilt: %s", self.life.name, error)
+            if number:
+                self._answer(birth, number, None, error)
             return
-        self.owner.deliver(str(name), args)
+        if number:
+            self.owner.answer(name, args, functools.partial(self._answer, birth, number))
+        else:
+            self.owner.deliver(name, args)
+
+    def _answer(self, birth: Birth, number: int, value: Any, error: BaseException | None) -> None:
+        """On some strand: the answer to a child's question."""
+        try:
+            if error is None:
+                frame = encode(self._serializer, value, answer=value).to_frame(Kind.RESULT, number)
+        except RelieveError as failure:
+            error = failure
+        if error is not None:
+            frame = error_payload(self._serializer, error).to_frame(Kind.ERROR, number)
+        with self._lock:
+            if birth is self._birth:
+                self._post(frame)
 
     # -- the end of the process --------------------------------------------------------------------
 

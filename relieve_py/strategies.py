@@ -212,41 +212,44 @@ def resident_set(pid: int) -> float:
         return math.inf
 
 
+SOCKETS_INTERVAL = 0.5
+"""Seconds between two counts of a child's sockets. Less: newer counts; more: less work, it costs a look at each one."""
+
+
+def sockets_held(pid: int) -> float:
+    """Sockets that a process holds, of every kind; infinite when that cannot be read, as of one that is gone."""
+    import psutil  # only this strategy pays for it
+
+    try:
+        return float(len(psutil.Process(pid).net_connections(kind="all")))
+    except psutil.Error:
+        return math.inf
+
+
 @attrs.frozen(kw_only=True)
 class _Sample:
-    """The memory of one child at one time."""
+    """What was measured of one child at one time."""
 
     pid: int
     """The child: after a restart of the task it is another one."""
-    rss: float
-    """Bytes."""
+    value: float
+    """Bytes, or a count."""
     taken: float
     """Seconds on the strategy's clock."""
 
 
-class LowestRSS(Strategy):
-    """The child with the least memory in RAM; among equals, the least loaded.
-
-    ``rss(pid)`` gives bytes and is asked at most once an ``interval`` (seconds on ``clock``) for each child.
-    Those that cannot be measured come last.
-    """
-
-    name = "lowest-rss"
-    trusted = True
+class _Lowest(Strategy):
+    """The child of which least is measured; among equals, the least loaded. Those that cannot be measured come last."""
 
     def __init__(
-        self,
-        *,
-        rss: Callable[[int], float] = resident_set,
-        clock: Callable[[], float] = time.monotonic,
-        interval: float = RSS_INTERVAL,
+        self, measure: Callable[[int], float], ours: bool, clock: Callable[[], float], interval: float
     ) -> None:
-        self._rss = rss
+        self._measure_pid = measure
         self._clock = clock
         self._interval = interval
         self._samples: dict[str, _Sample] = {}
         # A function of the user may block or raise.
-        self.trusted = type(self).trusted and rss is resident_set and clock is time.monotonic
+        self.trusted = type(self).trusted and ours and clock is time.monotonic
 
     def push(self, task: Candidate) -> None:
         self._samples.pop(task.name, None)
@@ -264,9 +267,49 @@ class LowestRSS(Strategy):
             return math.inf
         sample = self._samples.get(task.name)
         if sample is None or sample.pid != pid or now - sample.taken >= self._interval:
-            sample = _Sample(pid=pid, rss=self._rss(pid), taken=now)
+            sample = _Sample(pid=pid, value=self._measure_pid(pid), taken=now)
             self._samples[task.name] = sample
-        return sample.rss
+        return sample.value
+
+
+class LowestRSS(_Lowest):
+    """The child with the least memory in RAM; among equals, the least loaded.
+
+    ``rss(pid)`` gives bytes and is asked at most once an ``interval`` (seconds on ``clock``) for each child.
+    Those that cannot be measured come last.
+    """
+
+    name = "lowest-rss"
+    trusted = True
+
+    def __init__(
+        self,
+        *,
+        rss: Callable[[int], float] = resident_set,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = RSS_INTERVAL,
+    ) -> None:
+        super().__init__(rss, rss is resident_set, clock, interval)
+
+
+class FewestSockets(_Lowest):
+    """The child that holds the fewest sockets; among equals, the least loaded.
+
+    ``sockets(pid)`` counts them and is asked at most once an ``interval`` (seconds on ``clock``) for each child.
+    Those that cannot be counted come last.
+    """
+
+    name = "fewest-sockets"
+    trusted = True
+
+    def __init__(
+        self,
+        *,
+        sockets: Callable[[int], float] = sockets_held,
+        clock: Callable[[], float] = time.monotonic,
+        interval: float = SOCKETS_INTERVAL,
+    ) -> None:
+        super().__init__(sockets, sockets is sockets_held, clock, interval)
 
 
 class Sticky(Strategy):
@@ -345,6 +388,7 @@ BUILT_IN: tuple[type[Strategy], ...] = (
     LeastRecentlyUsed,
     IdleFirst,
     LowestRSS,
+    FewestSockets,
     Sticky,
     Random,
 )

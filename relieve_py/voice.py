@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from relieve_py import plugins
@@ -21,6 +22,8 @@ _HOOKS = ("start", "ready", "exit", "restart", "error")
 
 class Follower(Protocol):
     """A worker that hears all that its tasks tell. It must not block."""
+
+    emitter: Emitter
 
     def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
         """An event of that task. True when somebody listens to it."""
@@ -76,6 +79,17 @@ class Voice:
         """A call failed and nobody waits for its reply."""
         self.tell("error", Failed(task=self.name, method=call.method, error=error))
 
+    def answer(self, name: str, args: list[Any], give: Callable[[Any, BaseException | None], object]) -> None:
+        """A question of the child: the first listener of the task answers, or else of a worker, on its own strand."""
+        if self.emitter.listening(name):
+            self.emitter.ask(self._task, name, tuple(args), give)
+            return
+        for follower in self._followers:
+            if follower.emitter.listening(name):
+                follower.emitter.strand.submit(follower.emitter.ask, self._task, name, tuple(args), give)
+                return
+        give(None, LookupError(f"nobody listens to {name!r} in the parent"))
+
     # -- on the strand -----------------------------------------------------------------------------
 
     def _say(self, name: str, args: tuple[Any, ...], lifecycle: bool, told: bool = False) -> None:
@@ -96,11 +110,11 @@ class Voice:
         heard = self.emitter.emit(name, *args)
         for follower in self._followers:
             heard = follower.hear(task, name, args, lifecycle) or heard
+        heard = self._answer_waiting(name, args) or heard
         if name == "error" and not (heard or told or task._handles_errors):
             failed: Failed = args[0]
             what = f"{failed.method}()" if failed.method else "it"
             logger.error("task %r: %s failed and nobody listens", self.name, what, exc_info=failed.error)
-        self._answer_waiting(name, args)
 
     def _log(self, name: str, record: Any) -> None:
         if isinstance(record, StateChanged):
@@ -123,11 +137,12 @@ class Voice:
         self._waiting.append((name, reply))
         return reply
 
-    def _answer_waiting(self, name: str, args: tuple[Any, ...]) -> None:
-        for entry in list(self._waiting):
-            if matches(entry[0], name):
-                self._waiting.remove(entry)
-                entry[1].settle(args)
+    def _answer_waiting(self, name: str, args: tuple[Any, ...]) -> bool:
+        met = [entry for entry in self._waiting if matches(entry[0], name)]
+        for entry in met:
+            self._waiting.remove(entry)
+            entry[1].settle(args)
+        return bool(met)
 
     def nothing_will_come(self, error: BaseException) -> None:
         """Fail whoever waits for an event: there is no child and none will follow."""

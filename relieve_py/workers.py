@@ -33,7 +33,7 @@ class Worker:
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a non-empty string, not {name!r}")
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
-        self._emitter = Emitter(self)
+        self.emitter = Emitter(self)
         self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
         self._event_waiters: list[tuple[str, Reply]] = []
@@ -105,7 +105,7 @@ class Worker:
     def start(self) -> Reply:
         """Start the tasks that are not running. The Reply gives the worker once all are ready, or raises StartError."""
         starts = [task.start() for task in self if not task._slot.life.accepts and task.state is not State.STOPPING]
-        return gather(starts, self._emitter.strand, self._all_started)
+        return gather(starts, self.emitter.strand, self._all_started)
 
     def _all_started(self, replies: list[Reply]) -> Worker:
         for reply in replies:
@@ -114,19 +114,19 @@ class Worker:
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let every child finish and leave. The Reply gives the exit records, in the order of the tasks."""
-        return gather([task.stop(timeout) for task in self], self._emitter.strand, _results)
+        return gather([task.stop(timeout) for task in self], self.emitter.strand, _results)
 
     def kill(self, signum: int = signal.SIGKILL) -> Reply:
         """Make every child leave now. The Reply gives the exit records, in the order of the tasks."""
-        return gather([task.kill(signum) for task in self], self._emitter.strand, _results)
+        return gather([task.kill(signum) for task in self], self.emitter.strand, _results)
 
     def restart(self) -> Reply:
         """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
-        return gather([task.restart() for task in self], self._emitter.strand, self._all_started)
+        return gather([task.restart() for task in self], self.emitter.strand, self._all_started)
 
     def drain(self) -> Reply:
         """A Reply of the worker, once none of its tasks has open calls."""
-        return gather([task.drain() for task in self], self._emitter.strand, self._all_started)
+        return gather([task.drain() for task in self], self.emitter.strand, self._all_started)
 
     def __enter__(self) -> Self:
         self.start().result()
@@ -158,19 +158,19 @@ class Worker:
 
         ``current_event().source`` is the task. Without a listener this is a decorator.
         """
-        return self._emitter.on(name, listener) if listener is not None else lambda f: self._emitter.on(name, f)
+        return self.emitter.on(name, listener) if listener is not None else lambda f: self.emitter.on(name, f)
 
     def once(self, name: str, listener: Listener | None = None) -> Any:
         """Like ``on``, for the next such event of any one task only."""
-        return self._emitter.once(name, listener) if listener is not None else lambda f: self._emitter.once(name, f)
+        return self.emitter.once(name, listener) if listener is not None else lambda f: self.emitter.once(name, f)
 
     def off(self, name: str | None = None, listener: Listener | None = None) -> None:
         """Remove that listener, all of that name, or, with no arguments, all."""
-        self._emitter.off(name, listener)
+        self.emitter.off(name, listener)
 
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
-        reply = Reply(None, self._emitter.strand)
+        reply = Reply(None, self.emitter.strand)
         with self._lock:
             self._event_waiters.append((name, reply))
         return reply
@@ -178,15 +178,15 @@ class Worker:
     def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
         """An event of a task; called by the task, on its own strand."""
         if not lifecycle:
-            self._emitter.strand.submit(self.on_message, name, *args)
+            self.emitter.strand.submit(self.on_message, name, *args)
         elif name in _HOOKS:
-            self._emitter.strand.submit(getattr(self, f"on_{name}"), *args)
+            self.emitter.strand.submit(getattr(self, f"on_{name}"), *args)
         with self._lock:
             met = [entry for entry in self._event_waiters if matches(entry[0], name)]
             self._event_waiters = [entry for entry in self._event_waiters if entry not in met]
         for _, reply in met:
             reply.settle(args)
-        heard = self._emitter.relay(task, name, args)
+        heard = self.emitter.relay(task, name, args)
         return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
 
     def send(self, name: str, *args: Any) -> Reply:
@@ -221,7 +221,7 @@ class Worker:
         def combine(replies: list[Reply]) -> list[Outcome]:
             return [_outcome(name, reply) for name, reply in zip(names, replies, strict=True)]
 
-        return gather(replies, self._emitter.strand, combine)
+        return gather(replies, self.emitter.strand, combine)
 
     # -- sight -------------------------------------------------------------------------------------
 
@@ -299,10 +299,10 @@ class QueueWorker(Worker):
             for task in chosen:
                 if task.name in waiting | self._running or task._slot.life.accepts:
                     raise AlreadyRunning(f"task {task.name!r} runs, or waits to run, already", task=task.name)
-            exits = [Reply(None, self._emitter.strand) for _ in chosen]
+            exits = [Reply(None, self.emitter.strand) for _ in chosen]
             self._runs.extend(zip(chosen, exits, strict=True))
         self._launch_next()
-        return gather(exits, self._emitter.strand, _results)
+        return gather(exits, self.emitter.strand, _results)
 
     def _launch_next(self) -> None:
         while True:

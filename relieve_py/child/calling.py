@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from relieve_py.child.telling import error_payload, missing_payload
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Descriptors, Payload, decode, encode
+from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import STREAM_WINDOW, Frame, Kind
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ import traceback
 from types import FrameType
 from typing import Any, NoReturn
 
-from relieve_py.child.telling import user_traceback
+from relieve_py.telling import user_traceback
 
 INTERRUPT = signal.SIGURG
 """The signal that wakes the main thread for an interrupt. Its default action is nothing, so it can never kill."""

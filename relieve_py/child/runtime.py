@@ -20,6 +20,7 @@ from typing import Any, NoReturn
 
 from relieve_py import ipc
 from relieve_py.channel import Channel
+from relieve_py.child.asking import Answer, Questions
 from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
 from relieve_py.child.calling import Caller, Request, running
 from relieve_py.child.handlers import Handlers
@@ -33,10 +34,10 @@ from relieve_py.child.process import (
     on_interrupt,
     print_error,
 )
-from relieve_py.child.telling import error_payload
 from relieve_py.errors import EncodeError
 from relieve_py.poller import make_poller
 from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Serializer, decode, encode
+from relieve_py.telling import error_payload
 from relieve_py.wire import Frame, Kind
 
 PAGE_BYTES = mmap.PAGESIZE
@@ -62,6 +63,7 @@ class Child:
         self._in_program = False
         self._told_ready = False
         self._handlers = Handlers()
+        self._questions = Questions()
         self._caller = Caller(self)
         self._main_thread = threading.get_ident()
         self._poller = make_poller()
@@ -221,6 +223,8 @@ class Child:
             case Kind.CANCEL:
                 if self._caller.cancel(frame.number):
                     interrupt(self._main_thread)
+            case Kind.RESULT | Kind.ERROR:
+                self._questions.answered(self.serializer, frame)
             case Kind.CREDIT:
                 self._caller.credit(frame.number, int.from_bytes(frame.payload, "little"))
             case Kind.STOP:
@@ -286,6 +290,13 @@ class Child:
     def send(self, name: str, args: tuple[Any, ...]) -> None:
         """An event to the parent."""
         self.answer(Kind.EVENT, 0, encode(self.serializer, (name, args), args=args))
+
+    def emit(self, name: str, args: tuple[Any, ...]) -> Answer:
+        """An event to the parent that is answered."""
+        payload = encode(self.serializer, (name, args), args=args)
+        number, answer = self._questions.ask()
+        self.answer(Kind.EVENT, number, payload)
+        return answer
 
     def on(self, name: str, handler: Callable[..., Any], once: bool) -> None:
         """Register a handler of the parent's events."""

@@ -117,7 +117,7 @@ def tell(name, *args):
 
 
 def ask(name, *args):
-    return ipc.ask(name, *args)
+    return ipc.emit(name, *args).result(30)
 
 
 def listen(*names):

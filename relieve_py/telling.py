@@ -1,4 +1,4 @@
-"""How a child tells its parent of an error: type, text and traceback always arrive; the exception itself if it can."""
+"""How one side tells the other of an error: type, text and traceback always arrive; the exception itself if it can."""
 
 from __future__ import annotations
 

@@ -1,0 +1,61 @@
+"""Questions of a child to its parent: events whose listener's return value comes back."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Generator
+from concurrent.futures import Future
+from typing import Any
+
+from relieve_py.answers import Encoded
+from relieve_py.serializers import Descriptors, Payload, Serializer
+from relieve_py.wire import Frame, Kind
+
+
+class Answer(Future[Any]):
+    """The parent's answer to ``ipc.emit``: a ``concurrent.futures.Future`` that can also be awaited."""
+
+    def result(self, timeout: float | None = None) -> Any:
+        """What the listener in the parent returned. Raises what it raised, LookupError when there is none,
+        TimeoutError."""
+        value, error = super().result(timeout).open()
+        if error is not None:
+            raise error
+        return value
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """What the listener raised, or None. Raises TimeoutError."""
+        error: BaseException | None = super().result(timeout).open()[1]
+        return error
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        import asyncio
+
+        return asyncio.wrap_future(self).__await__()
+
+
+class Questions:
+    """Those that are not answered."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()  # owner: whoever touches _open
+        self._open: dict[int, Answer] = {}
+        self._numbers = itertools.count(1)
+
+    def ask(self) -> tuple[int, Answer]:
+        """The number of a new question, and where its answer will be."""
+        answer = Answer()
+        with self._lock:
+            number = next(self._numbers)
+            self._open[number] = answer
+        return number, answer
+
+    def answered(self, serializer: Serializer, frame: Frame) -> None:
+        """The parent has answered; it is decoded by whoever asks for it."""
+        with self._lock:
+            answer = self._open.pop(frame.number, None)
+        if answer is not None and answer.set_running_or_notify_cancel():
+            descriptors = Descriptors(list(frame.fds)) if frame.fds else None
+            payload = Payload(frame.payload, frame.buffers, descriptors)
+            answer.set_result(Encoded(serializer, payload, "the parent's answer", frame.kind == Kind.ERROR))
