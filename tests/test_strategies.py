@@ -131,7 +131,7 @@ def test_only_sticky_has_calls_wait_for_a_busy_task() -> None:
 
 
 def test_the_names_are_the_documented_ones() -> None:
-    documented = "round-robin weighted least-recently-used idle-first lowest-rss sticky random"
+    documented = "round-robin weighted least-recently-used idle-first lowest-rss fewest-sockets sticky random"
     assert [cls.name for cls in BUILT_IN] == documented.split()
 
 
