@@ -57,6 +57,8 @@ class Child:
         self._channel = Channel(sock)
         self._reading = threading.Lock()  # owner: the thread that receives
         self._writing = threading.Lock()  # owner: the thread that sends
+        self._main_sends = self._interrupted_meanwhile = False
+        self._sent_meanwhile: deque[Frame] = deque()
         self._inbox: deque[Frame] = deque()
         self._watching = False
         self._stopping = False
@@ -254,7 +256,10 @@ class Child:
                     self._receive(_DONTWAIT)
 
     def _interrupted(self) -> None:
-        """In the main thread, as signal handler."""
+        """In the main thread, as signal handler. Half a frame must never stay on the channel."""
+        if self._main_sends:
+            self._interrupted_meanwhile = True
+            return
         if self._stopping and self._in_program:
             self._in_program = False
             raise SystemExit(0)
@@ -266,12 +271,32 @@ class Child:
         """Send a frame about that call. A frame that is too large becomes an error frame."""
         frame = Frame(kind, number) if payload is None else payload.to_frame(kind, number)
         try:
-            with self._writing:
-                self._channel.send(frame)
+            self._send(frame)
         except EncodeError as error:
             self.answer(Kind.ERROR, number, error_payload(self.serializer, error))
         except OSError:  # the parent is gone
             leave_with_parent()
+
+    def _send(self, frame: Frame) -> None:
+        """Send it whole. In the main thread a signal handler may come in between, which may send, too, or interrupt."""
+        if threading.get_ident() != self._main_thread:
+            with self._writing:
+                self._channel.send(frame)
+            return
+        if self._main_sends:  # a handler of the user, in the middle of the send below
+            self._sent_meanwhile.append(frame)
+            return
+        self._main_sends = True
+        try:
+            with self._writing:
+                self._channel.send(frame)
+        finally:
+            self._main_sends = False
+        while self._sent_meanwhile:
+            self._send(self._sent_meanwhile.popleft())
+        if self._interrupted_meanwhile:
+            self._interrupted_meanwhile = False
+            self._interrupted()
 
     def _tell_ready(self) -> None:
         self._told_ready = True
