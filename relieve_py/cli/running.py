@@ -54,8 +54,9 @@ class RunOptions:
 class _Program:
     """A task, and what stands in front of its lines."""
 
-    def __init__(self, name: str, width: int, color: str, plain: Callable[[int, Text], str]) -> None:
+    def __init__(self, name: str, script: str, width: int, color: str, plain: Callable[[int, Text], str]) -> None:
         self.name = name
+        self.script = script
         self.task: ScriptTask
         self.captures: list[Capture] = []
         self.last_exit: Exit | None = None
@@ -88,15 +89,15 @@ class RunSession(Session):
         width = max(len(name) for name, _ in names)
         colors = itertools.cycle(COLORS)
         for name, script in names:
-            program = _Program(name, width, next(colors), lambda fd, text: paint(self._consoles[fd], text))
-            self._make_task(program, script)
+            program = _Program(name, script, width, next(colors), lambda fd, text: paint(self._consoles[fd], text))
+            self._make_task(program)
             self._programs.append(program)
         self.worker = Worker(*(program.task for program in self._programs))
         for program in self._programs:
             started = program.task.start()
             self.when_settled(started, self._start_settled, program, started)
 
-    def _make_task(self, program: _Program, script: str) -> None:
+    def _make_task(self, program: _Program) -> None:
         def pass_on(fd: int) -> Callable[[bytes], None]:
             return lambda line: self.screen.write(fd, program.line(fd, line))
 
@@ -108,7 +109,11 @@ class RunSession(Session):
         out, err = (capture.end for capture in program.captures)
         program.task = checked(
             lambda: ScriptTask(
-                script, name=program.name, restart=policy, launcher=options.launcher, containers=[Redirect(out, err)]
+                program.script,
+                name=program.name,
+                restart=policy,
+                launcher=options.launcher,
+                containers=[Redirect(out, err)],
             )
         )
         program.task.on("ready", lambda event: self.loop.post(self._ready, program, event))
@@ -125,7 +130,7 @@ class RunSession(Session):
             # Called in turn with the listeners, so after what they were told of the last exit.
             program.task.wait().add_done_callback(lambda reply: self.loop.post(self._ended, program))
         else:
-            raise why_not_started(program.task._core.slot._plan.script, error) from error
+            raise why_not_started(program.script, error) from error
 
     def _ready(self, program: _Program, event: Ready) -> None:
         self._remark(program, f"started, pid {event.pid}", "dim")

@@ -33,7 +33,7 @@ def read_target(text: str) -> Target:
 def read_script(text: str) -> str:
     """A path that exists, or a dotted module name. Raises WrongUse."""
     if os.path.exists(text):
-        return os.path.join(os.curdir, text) if os.sep not in text else text
+        return text
     if text.endswith(".py") or os.sep in text:
         raise WrongUse(f"no such script: {text}")
     if not all(part.isidentifier() for part in text.split(".")):
