@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import select
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,27 @@ def script(name: str) -> str:
     return str(SCRIPTS / name)
 
 
-def heard(source: Any, name: str) -> list[tuple[Any, ...]]:
+class Heard(list[tuple[Any, ...]]):
+    """The arguments of each event, as it comes."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+
+    def __call__(self, *args: Any) -> None:
+        with self._changed:
+            self.append(args)
+            self._changed.notify_all()
+
+    def wait(self, n: int) -> list[tuple[Any, ...]]:
+        """All of them, once there are so many."""
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self) >= n, T), f"{len(self)} of {n} events came: {self}"
+            return list(self)
+
+
+def heard(source: Any, name: str) -> Heard:
     """A list that grows with each such event."""
-    events: list[tuple[Any, ...]] = []
-    source.on(name, lambda *args: events.append(args))
-    return events
+    return source.on(name, Heard())  # type: ignore[no-any-return]
 
 
 def wait_gone(pid: int, seconds: float = T) -> bool:

@@ -194,7 +194,7 @@ def test_a_wrong_option_of_a_queue_worker_or_a_call_or_a_policy_is_refused_by_na
 
 def test_what_is_no_task_or_of_the_wrong_kind_is_refused(launcher: str) -> None:
     for cls in (Worker, QueueWorker, CloudWorker):
-        with pytest.raises(TypeError, match="'task.py'"):
+        with pytest.raises(TypeError, match=r"'task\.py'"):
             cls("task.py")
     wrapped = ForkTask(fork(script("answer.py"), launcher=launcher))
     try:

@@ -92,7 +92,7 @@ def test_the_type_and_the_traceback_of_an_exception_are_kept(served: CallableTas
     with pytest.raises(ValueError, match="broken") as caught:
         served.get("fail").result(T)
     text = "".join(traceback.format_exception(caught.value))
-    assert 'raise ValueError(text)' in text
+    assert "raise ValueError(text)" in text
     assert "kitchen.py" in text
     with pytest.raises(RemoteError, match="sealed") as remote:
         served.get("fail_unsendably", "sealed").result(T)
@@ -110,7 +110,7 @@ def test_own_attributes_of_an_exception_are_kept(served: CallableTask) -> None:
 
 @pytest.mark.feature(37)
 def test_a_missing_method_is_a_clear_error(served: CallableTask) -> None:
-    with pytest.raises(MethodNotFound, match="has no 'ecco'; it exports: .*echo"):
+    with pytest.raises(MethodNotFound, match=r"has no 'ecco'; it exports: .*echo"):
         served.get("ecco").result(T)
 
 
@@ -130,7 +130,7 @@ def test_a_proxy_of_methods(served: CallableTask) -> None:
 def test_a_call_has_a_timeout() -> None:
     with CallableTask(KITCHEN) as task:
         for method in ("hang", "forever"):
-            with pytest.raises(CallTimeout, match="0.1 seconds") as caught:
+            with pytest.raises(CallTimeout, match=r"0\.1 seconds") as caught:
                 task.options(timeout=0.1).get(method).result(T)
             assert caught.value.timeout == 0.1
         assert task.get("echo", 1).result(T) == 1
@@ -169,7 +169,9 @@ def test_requests_have_ids_and_times(served: CallableTask) -> None:
 
 @pytest.mark.feature(44)
 def test_the_child_lists_its_ongoing_requests(served: CallableTask) -> None:
+    holding = served.wait_for("holding")
     held = served.get("hold")
+    holding.result(T)
     served.send("release", 1).result(T)
     assert held.result(T) == [1, [held.id]]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, T, heard, script
+from support import KITCHEN, Heard, T, heard, script
 
 from relieve_py import CallableTask, ForkTask, RestartPolicy, ScriptTask, StartError, State, Task, Worker, fork
 
@@ -205,21 +205,19 @@ class Notes:
     """An interface that counts the exits of its task."""
 
     def __init__(self) -> None:
-        self.exits: list[Any] = []
+        self.exits = Heard()
 
     def attach(self, task: Task) -> None:
-        task.on("exit", self.exits.append)
+        task.on("exit", self.exits)
 
 
 @pytest.mark.feature(21)
 def test_an_interface_is_attached_to_its_task() -> None:
     interface = Notes()
     task = CallableTask(KITCHEN, interfaces=[interface])
-    exited = task.wait_for("exit")
     with task:
         pass
-    exited.result(T)
-    assert [event.task for event in interface.exits] == [task.name]
+    assert [event.task for (event,) in interface.exits.wait(1)] == [task.name]
 
 
 def container(ipc: Any) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, T, script, wait_gone
+from support import KITCHEN, T, heard, script, wait_gone
 
 from relieve_py import CallableTask, CloudWorker, ScriptTask, Stopped, TaskDied, hookimpl, register, unregister
 
@@ -52,10 +52,10 @@ def test_high_water_marks(cloud: CloudWorker) -> None:
 def test_debug_logging(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="relieve_py"):
         task = CallableTask(KITCHEN, name="talkative")
-        exited = task.wait_for("exit")
+        exits = heard(task, "exit")
         with task:
             pass
-        exited.result(T)
+        exits.wait(1)
     text = caplog.text
     for move in ("new -> starting", "starting -> ready", "ready -> stopping"):
         assert f"'talkative': {move}" in text
@@ -78,10 +78,10 @@ def test_a_callback_for_a_logger() -> None:
     register(observer)
     try:
         task = CallableTask(KITCHEN, name="watched")
-        exited = task.wait_for("exit")
+        exits = heard(task, "exit")
         with task:
             pass
-        exited.result(T)
+        exits.wait(1)
     finally:
         unregister(observer)
     names = [name for task_name, name in observer.seen if task_name == "watched" and name != "state"]
@@ -222,7 +222,7 @@ def test_new_work_is_refused_when_stopping(gate: Callable[[], Any]) -> None:
 
 @pytest.mark.feature(130)
 def test_options_are_validated_by_name() -> None:
-    with pytest.raises(TypeError, match="'colour'; its options are: .*kill_timeout"):
+    with pytest.raises(TypeError, match=r"'colour'; its options are: .*kill_timeout"):
         CallableTask(KITCHEN, colour="red")  # type: ignore[call-arg]
     with pytest.raises(ValueError, match="start_timeout"):
         CallableTask(KITCHEN, start_timeout=-1)

@@ -157,7 +157,7 @@ def test_rule_2_listeners_start_arguments_and_membership_survive_restarts(launch
             note.result(T)
         assert worker.task("member") is task
         assert task.restarts == 2
-    assert on_task == on_worker == [(0,), (1,)]
+    assert on_task.wait(2) == on_worker.wait(2) == [(0,), (1,)]
 
 
 # -- 3: no calls for the dying ---------------------------------------------------------------------
@@ -434,14 +434,14 @@ def test_rule_9_a_crash_loop_is_bounded_and_backed_off(launcher: str) -> None:
     failed.result(T)
     task.wait().result(T)
     assert task.state is State.FAILED
-    assert len(exits) == 4
+    assert len(exits.wait(4)) == 4
     assert task.restarts == 3
-    delays = [event.delay for (event,) in restarts]
+    delays = [event.delay for (event,) in restarts.wait(3)]
     assert delays[0] == 0
     assert 0 < delays[1] < delays[2]
     with pytest.raises(NotRunning, match="max_restarts=3"):
         task.get("echo").result(T)
-    assert "max_restarts=3" in str(errors[-1][0].error)
+    assert "max_restarts=3" in str(errors.wait(1)[-1][0].error)
 
 
 @pytest.mark.rule(9)
@@ -459,7 +459,7 @@ def test_rule_9_a_script_that_cannot_start_fails_start_once_with_its_traceback(l
     assert "Traceback" in remote.traceback
     if name != "missing.py":
         assert name in remote.traceback
-    assert (task.state, task.restarts, len(exits)) == (State.FAILED, 0, 1)
+    assert (task.state, task.restarts, len(exits.wait(1))) == (State.FAILED, 0, 1)
 
 
 # -- 10: idle timers -------------------------------------------------------------------------------
@@ -505,7 +505,9 @@ def test_rule_11_no_child_or_grandchild_outlives_a_killed_parent(launcher: str, 
             pids += [int(word) for word in line.split()]
         parent.kill()
         assert len(pids) == 6
-        assert [n for n, pid in enumerate(pids) if not wait_gone(pid, 2)] == [], "children 0 and 3, grandchildren the rest"
+        assert [n for n, pid in enumerate(pids) if not wait_gone(pid, 2)] == [], (
+            "children 0 and 3, grandchildren the rest"
+        )
 
 
 @pytest.mark.rule(11)
@@ -541,7 +543,7 @@ def test_rule_12_a_listener_that_raises_or_blocks_stops_nobody_elses_work(
             got = bad.wait_for("note")
             bad.get("tell", "note", 1).result(T)
             got.result(T)
-            assert also == [(1,)]
+            assert also.wait(1) == [(1,)]
             bad.on("note", lambda *args: release.wait())
             bad.get("tell", "note", 2).result(T)
             assert bad.get("echo", "still").result(T) == "still"

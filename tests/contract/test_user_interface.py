@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import KITCHEN, T, heard, script, wait_gone
+from support import KITCHEN, Heard, T, heard, script, wait_gone
 
 import relieve_py
 from relieve_py import (
@@ -251,26 +251,26 @@ def test_a_stream_is_read_sync_and_async(task: CallableTask, kitchen: CallableTa
 
 def test_on_once_off_and_wait_for_and_wildcards(launcher: str) -> None:
     with CallableTask(KITCHEN, launcher=launcher) as task:
-        on, once, wild = heard(task, "job.a"), [], heard(task, "job.*")
-        task.once("job.a", lambda *args: once.append(args))
+        on, once, wild = heard(task, "job.a"), Heard(), heard(task, "job.*")
+        task.once("job.a", once)
 
         @task.on("decorated")
         def decorated(*args: Any) -> None:
-            wild.append(("decorated", *args))
+            wild("decorated", *args)
 
         for n in (1, 2):
             task.get("tell", "job.a", n).result(T)
         seen = task.wait_for("*.b")
         task.get("tell", "job.b", 3).result(T)
         assert seen.result(T) == (3,)
-        assert (on, once, wild) == ([(1,), (2,)], [(1,)], [(1,), (2,), (3,)])
+        assert (on.wait(2), once.wait(1), wild.wait(3)) == ([(1,), (2,)], [(1,)], [(1,), (2,), (3,)])
         task.off("job.a")
         task.off("decorated", decorated)
         last = task.wait_for("decorated")
         task.get("tell", "job.a", 4).result(T)
         task.get("tell", "decorated", 5).result(T)
         last.result(T)
-        assert (on, wild[3:]) == ([(1,), (2,)], [(4,)])
+        assert (on, wild.wait(4)[3:]) == ([(1,), (2,)], [(4,)])
         task.off()
         last = task.wait_for("job.c")
         task.get("tell", "job.c").result(T)
@@ -614,16 +614,40 @@ def test_worker_send_reaches_every_task_and_listeners_tasks_added_later(launcher
         for reply in both:
             reply.result(T)
         worker.remove(first).result(T)
-    assert events == [(1,), (1,)]
+    assert events.wait(2) == [(1,), (1,)]
 
 
 # -- names and hooks -------------------------------------------------------------------------------
 
-NAMES = """
-ipc Task ForkTask ScriptTask CallableTask Worker QueueWorker CloudWorker fork RestartPolicy RetryPolicy
-RelieveError StartError NotRunning AlreadyRunning Stopped TaskDied CallTimeout CallCancelled MethodNotFound WorkerFull
-PoisonCall RetriesExhausted EncodeError DecodeError ProtocolError RemoteError
-""".split()
+NAMES = [
+    "ipc",
+    "Task",
+    "ForkTask",
+    "ScriptTask",
+    "CallableTask",
+    "Worker",
+    "QueueWorker",
+    "CloudWorker",
+    "fork",
+    "RestartPolicy",
+    "RetryPolicy",
+    "RelieveError",
+    "StartError",
+    "NotRunning",
+    "AlreadyRunning",
+    "Stopped",
+    "TaskDied",
+    "CallTimeout",
+    "CallCancelled",
+    "MethodNotFound",
+    "WorkerFull",
+    "PoisonCall",
+    "RetriesExhausted",
+    "EncodeError",
+    "DecodeError",
+    "ProtocolError",
+    "RemoteError",
+]
 
 
 def test_every_name_is_exported() -> None:
