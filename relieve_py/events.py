@@ -7,7 +7,6 @@ and the strands share a few threads that come and go as needed. A listener that 
 from __future__ import annotations
 
 import contextvars
-import fnmatch
 import logging
 import threading
 from collections import deque
@@ -15,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 
 import attrs
+
+from relieve_py.patterns import matches
 
 logger = logging.getLogger("relieve_py")
 
@@ -327,10 +328,6 @@ class Emitter:
                     give(value, None)
         if not heard:
             give(None, LookupError(f"nobody listens to {name!r} in the parent"))
-
-
-def matches(pattern: str, name: str) -> bool:
-    return pattern == name or ("*" in pattern and fnmatch.fnmatchcase(name, pattern))
 
 
 def _tell(listener: Listener, event: Event) -> Any:

@@ -53,8 +53,8 @@ class Payload:
     __slots__ = ("buffers", "data", "descriptors")
 
     def __init__(self, data: Bytes, buffers: Sequence[Bytes] = (), descriptors: Descriptors | None = None) -> None:
-        self.data = _flat(data)
-        self.buffers = [_flat(buffer) for buffer in buffers] if buffers else buffers
+        self.data = data
+        self.buffers = buffers
         self.descriptors = descriptors
 
     def to_frame(self, kind: int, number: int, flags: int = 0) -> Frame:
@@ -63,12 +63,7 @@ class Payload:
         return Frame(kind, number, self.data, self.buffers, fds, flags, self.descriptors)
 
     def __len__(self) -> int:
-        return len(self.data) + sum(len(b) for b in self.buffers)
-
-
-def _flat(data: Bytes) -> Bytes:
-    """Where an item is a byte, so that the length counts those."""
-    return data.cast("B") if isinstance(data, memoryview) and (data.format != "B" or data.ndim != 1) else data
+        return memoryview(self.data).nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 
 
 @runtime_checkable

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from relieve_py import plugins
 from relieve_py.answers import complete
 from relieve_py.calls import Call
-from relieve_py.events import Emitter, Failed, StateChanged, matches
+from relieve_py.events import Emitter, Failed, StateChanged
+from relieve_py.patterns import matches
 from relieve_py.replies import Reply
 
 if TYPE_CHECKING:

@@ -100,15 +100,20 @@ def encode(frame: Frame) -> list[bytes | bytearray | memoryview]:
     Raises EncodeError when it is larger than MAX_FRAME, or has too many buffers or descriptors.
     """
     payload, buffers = frame.payload, frame.buffers
-    nbytes = len(payload)
+    nbytes = _size(payload)
     if not buffers:
         check_size(nbytes, 0, len(frame.fds))
         head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, 0, frame.number, nbytes)
-        return [head + payload] if nbytes <= _JOIN_BELOW else [head, payload]
-    lengths = [len(b) for b in buffers]
+        return [b"".join((head, payload))] if nbytes <= _JOIN_BELOW else [head, payload]
+    lengths = [_size(buffer) for buffer in buffers]
     check_size(nbytes + sum(lengths), len(lengths), len(frame.fds))
     head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, len(lengths), frame.number, nbytes)
     return [head + struct.pack(f"<{len(lengths)}Q", *lengths), payload, *buffers]
+
+
+def _size(part: bytes | bytearray | memoryview) -> int:
+    """In bytes; ``len`` of a memoryview counts items."""
+    return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
 _JOIN_BELOW = 32768

@@ -13,9 +13,10 @@ from typing import Any, Self
 
 from relieve_py.calls import Outcome
 from relieve_py.errors import AlreadyRunning
-from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started, matches
+from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
+from relieve_py.patterns import matches
 from relieve_py.replies import Reply, gather
 from relieve_py.tasks import CallableTask, ForkTask, Task
 
@@ -184,9 +185,9 @@ class Worker:
         with self._lock:
             met = [entry for entry in self._event_waiters if matches(entry[0], name)]
             self._event_waiters = [entry for entry in self._event_waiters if entry not in met]
-        for _, reply in met:
-            reply.settle(args)
         heard = self.emitter.relay(task, name, args)
+        for _, reply in met:
+            self.emitter.strand.submit(reply.settle, args)
         return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
 
     def send(self, name: str, *args: Any) -> Reply:

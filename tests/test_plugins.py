@@ -187,7 +187,7 @@ class Choosy(Chooser):
             plugins.strategy,
             "fastest",
             ValueError,
-            "strategy 'fastest' is not known; there are: idle-first, least-recently-used, lowest-rss, "
+            "strategy 'fastest' is not known; there are: fewest-sockets, idle-first, least-recently-used, lowest-rss, "
             "random, round-robin, sticky, weighted",
         ),
         (

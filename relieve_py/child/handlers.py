@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.child.process import print_error
+from relieve_py.patterns import matches
 
 KEEP = 1000
 """Events kept for a handler that a program has yet to register; older ones are given up beyond that."""
@@ -91,7 +92,7 @@ class Handlers:
 
     def _handle(self, name: str, args: list[Any]) -> None:
         with self._changed:
-            heard = [entry for entry in self._handlers if _matches(entry[0], name)]
+            heard = [entry for entry in self._handlers if matches(entry[0], name)]
             if not heard and self.keeping:
                 self._unheard.append((name, args))
             self._handlers = [entry for entry in self._handlers if not (entry[2] and entry in heard)]
@@ -116,13 +117,3 @@ class Handlers:
 
 def _as_it_is(event: tuple[str, list[Any]]) -> tuple[str, list[Any]]:
     return event
-
-
-def _matches(pattern: str, name: str) -> bool:
-    if pattern == name:
-        return True
-    if "*" not in pattern:
-        return False
-    from fnmatch import fnmatchcase
-
-    return fnmatchcase(name, pattern)
