@@ -70,10 +70,10 @@ class Channel:
         if nbytes == 0:
             raise EOFError("the other side is gone")
         frames = self._decoder.filled(nbytes)
+        if sum(len(frame.fds) for frame in frames) > len(self._arrived):  # before any frame has its own: close() has all
+            raise ProtocolError("a frame announces descriptors that did not come")
         for frame in frames:
             if frame.fds:
-                if len(frame.fds) > len(self._arrived):
-                    raise ProtocolError("a frame announces descriptors that did not come")
                 frame.fds = [self._arrived.popleft() for _ in frame.fds]
         return frames
 
