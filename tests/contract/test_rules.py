@@ -399,9 +399,9 @@ import attrs, dill, pluggy, psutil
 before = settings()
 with relieve_py.CloudWorker(relieve_py.CallableTask({KITCHEN!r}, launcher={launcher!r}), size=2) as worker:
     worker.get("echo", lambda: 1).result(20)
-    for method, args in (("fail", ()), ("leave", (3,)), ("leave_at_once", (4,)), ("kill_itself", ()), ("interrupt_itself", ())):
+    for call in ("fail",), ("leave", 3), ("leave_at_once", 4), ("kill_itself",), ("interrupt_itself",):
         try:
-            worker.get(method, *args).result(20)
+            worker.get(*call).result(20)
         except (ValueError, relieve_py.RelieveError) as error:
             print(type(error).__name__)
 try:
@@ -505,9 +505,8 @@ def test_rule_11_no_child_or_grandchild_outlives_a_killed_parent(launcher: str, 
             pids += [int(word) for word in line.split()]
         parent.kill()
         assert len(pids) == 6
-        assert [n for n, pid in enumerate(pids) if not wait_gone(pid, 2)] == [], (
-            "children 0 and 3, grandchildren the rest"
-        )
+        kinds = ["child", "grandchild", "daemon"] * 2
+        assert [kind for kind, pid in zip(kinds, pids, strict=True) if not wait_gone(pid, 2)] == []
 
 
 @pytest.mark.rule(11)

@@ -125,7 +125,9 @@ def test_ipc_request_answers_with_or_without_a_value_and_a_second_answer_raises(
 
 
 def test_ipc_requests_lists_what_is_not_answered(kitchen: CallableTask) -> None:
+    holding = kitchen.wait_for("holding")
     held = kitchen.get("hold")
+    holding.result(T)
     kitchen.send("release", "now").result(T)
     value, ids = held.result(T)
     assert (value, ids) == ("now", [held.id])

@@ -322,6 +322,7 @@ def hold():
     def release(value):
         request.respond([value, [open.id for open in ipc.requests()]])
 
+    ipc.send("holding")
     return request
 
 
