@@ -1,0 +1,78 @@
+"""What came from a child is decoded once, by whoever asks, and errors arrive as themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from replying import PICKLE, encoded, encoded_error, later, make_reply
+
+from relieve_py.answers import Encoded, remote_error
+from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback
+from relieve_py.serializers import JsonSerializer, Payload
+
+
+class CountsLoads:
+    loads = 0
+
+    def __reduce__(self) -> Any:
+        return _load, ()
+
+
+def _load() -> CountsLoads:
+    CountsLoads.loads += 1
+    return CountsLoads()
+
+
+def test_a_value_is_decoded_once_by_whoever_asks_first() -> None:
+    CountsLoads.loads = 0
+    reply = make_reply()
+    reply.settle(encoded(CountsLoads()))
+    assert CountsLoads.loads == 0
+    threads = [later(reply.result) for _ in range(5)]
+    for thread in threads:
+        thread.join()
+    assert reply.result() is reply.result()
+    assert CountsLoads.loads == 1
+
+
+def test_a_value_that_cannot_be_rebuilt_is_a_decode_error_each_time() -> None:
+    reply = make_reply()
+    reply.settle(Encoded(PICKLE, Payload(b"garbage"), "the result of data()"))
+    for _ in range(2):
+        with pytest.raises(DecodeError, match=r"the result of data\(\) cannot be rebuilt"):
+            reply.result()
+    assert isinstance(reply.exception(), DecodeError)
+
+
+def test_an_error_of_the_child_arrives_as_itself_with_its_traceback() -> None:
+    data = bytes(PICKLE.encode(ZeroDivisionError("there")).data)
+    reply = make_reply()
+    reply.settle(encoded_error("ZeroDivisionError", "there", "Traceback: line 7", data))
+    with pytest.raises(ZeroDivisionError, match="there") as caught:
+        reply.result()
+    assert isinstance(caught.value.__cause__, RemoteTraceback)
+    assert "line 7" in str(caught.value.__cause__)
+    assert reply.exception() is caught.value
+
+
+@pytest.mark.parametrize(
+    "data", [None, b"garbage", PICKLE.encode("no exception").data, PICKLE.encode(KeyboardInterrupt()).data]
+)
+def test_an_error_that_cannot_be_rebuilt_arrives_as_text(data: Any) -> None:
+    error = remote_error(PICKLE, ("pkg.Odd", "its text", "Traceback: line 7", data))
+    assert isinstance(error, RemoteError)
+    assert (error.type, error.text, error.traceback) == ("pkg.Odd", "its text", "Traceback: line 7")
+    assert isinstance(error.__cause__, RemoteTraceback)
+
+
+def test_plain_serializers_never_rebuild_exceptions() -> None:
+    data = bytes(PICKLE.encode(ZeroDivisionError("there")).data)
+    assert isinstance(remote_error(JsonSerializer(), ("ZeroDivisionError", "there", "", data)), RemoteError)
+
+
+@pytest.mark.parametrize("told", [None, 3, (), (1, 2, 3), "four"])
+def test_an_error_told_in_another_way_is_a_decode_error_or_text(told: Any) -> None:
+    reply = make_reply()
+    reply.settle(Encoded(PICKLE, PICKLE.encode(told), "the error", is_error=True))
+    assert isinstance(reply.exception(), (DecodeError, RemoteError))
