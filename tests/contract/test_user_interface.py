@@ -711,7 +711,9 @@ def test_the_hooks_of_a_task_do_nothing_and_are_called_like_listeners(launcher: 
     task = cls(KITCHEN, launcher=launcher)
     with task:
         task.get("tell", "note", 1).result(T)
+        failed = task.wait_for("error")
         task.call("fail").result(T)
+        failed.result(T)
         task.restart().result(T)
     assert everything.wait(T)
     assert [name for name, _ in calls] == [
