@@ -25,7 +25,6 @@ class Backlog:
         self.when_full = when_full
         self.waiting: deque[Call] = deque()
         self.out = 0  # calls that are on a task
-        self.delayed = 0  # calls that wait for their retry's time
         self.submitted = self.retried = self.dropped = 0
 
     @property
@@ -36,7 +35,7 @@ class Backlog:
     @property
     def drained(self) -> bool:
         """True when no call is open."""
-        return not (self.waiting or self.out or self.delayed)
+        return not (self.waiting or self.out)
 
     def add(self, call: Call) -> Call | None:
         """Queue a call. Returns the call that has to go instead, with ``drop_oldest`` and ``drop_newest``, or None."""
@@ -72,7 +71,7 @@ class Backlog:
     def snapshot(self) -> dict[str, Any]:
         """The numbers, for statistics."""
         return {
-            "queued": len(self.waiting) + self.delayed,
+            "queued": len(self.waiting),
             "running": self.out,
             "submitted": self.submitted,
             "retried": self.retried,

@@ -36,6 +36,11 @@ class Mode(enum.IntEnum):
 class Carrier(Protocol):
     """Where a call waits or runs: who can cancel it, and read the channel for it."""
 
+    @property
+    def owner(self) -> Any:
+        """Whose slot or queue it is."""
+        ...
+
     def cancel(self, call: Call) -> None:
         """The caller has no more use for the call."""
         ...
@@ -92,7 +97,6 @@ class Call:
         "__weakref__",
         "carrier",
         "causes",
-        "context",
         "created_at",
         "deaths",
         "home",
@@ -123,7 +127,6 @@ class Call:
         self.deaths = 0
         self.home: Home | None = None
         self.carrier: Carrier | None = None
-        self.context: Any = None  # what its Worker keeps with it
         self.reply: Reply | Items
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

@@ -11,15 +11,12 @@ from __future__ import annotations
 import array
 import contextlib
 import errno
-import logging
 import os
 import socket
 from collections import deque
 
 from relieve_py.errors import ProtocolError
 from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
-
-logger = logging.getLogger("relieve_py")
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -70,7 +67,8 @@ class Channel:
         if nbytes == 0:
             raise EOFError("the other side is gone")
         frames = self._decoder.filled(nbytes)
-        if sum(len(frame.fds) for frame in frames) > len(self._arrived):  # before any frame has its own: close() has all
+        # Looked at before any frame has its own, so that close() finds them all.
+        if sum(len(frame.fds) for frame in frames) > len(self._arrived):
             raise ProtocolError("a frame announces descriptors that did not come")
         for frame in frames:
             if frame.fds:
@@ -114,7 +112,6 @@ class Channel:
                 return False
             except OSError as error:
                 if error.errno not in _GONE:
-                    logger.error("a frame could not be sent, its channel is closed: %s", error)
                     self._shut_down()
                 self._out.clear()  # nobody will read this; receive() tells the owner
                 self.queued = 0

@@ -7,13 +7,13 @@ import collections
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from relieve_py import plugins
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, Carrier, Mode
+from relieve_py.delays import Delays
 from relieve_py.errors import NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, Strand
 from relieve_py.health import WorkerStats
@@ -21,7 +21,6 @@ from relieve_py.lifecycle import RetryPolicy, State, retry_policy
 from relieve_py.remote import Remote, call_options
 from relieve_py.replies import Reply, gather, settle_in_order
 from relieve_py.streams import Stream
-from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
 from relieve_py.workers import Worker
 
@@ -55,6 +54,8 @@ class CloudWorker(Remote, Worker):
         self._strategy_strand = Strand()  # where all other strategies run
         self._backlog = Backlog(max_pending, when_full)
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
+        self._delays = Delays(self.resubmit)
+        self._starting = threading.Lock()  # owner: the first caller, who starts the tasks
         self._pumping = self._pump_again = False
         self._stopping = False
         self._drain_waiters: list[Reply] = []
@@ -180,12 +181,17 @@ class CloudWorker(Remote, Worker):
         tasks = list(chosen.values())
         return self._outcomes(tasks, [task.send(name, *args) for task in tasks])
 
+    @property
+    def owner(self) -> Any:
+        """As a carrier of calls: itself."""
+        return self
+
     # -- carrier and home of queued calls ----------------------------------------------------------
 
     def cancel(self, call: Call) -> None:
         """A call that waits here was cancelled."""
         with self._lock:
-            dropped = self._backlog.drop(call)
+            dropped = self._delays.drop(call) or self._backlog.drop(call)
             self._lock.notify_all()
         if dropped:
             self._settle_drained()
@@ -202,11 +208,12 @@ class CloudWorker(Remote, Worker):
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
         """Queue calls again, before all others, after ``delay`` seconds."""
         with self._lock:
-            if delay > 0:
-                self._backlog.delayed += len(calls)
-                shared().at(time.monotonic() + delay, self._resubmit_delayed, calls)
-                return
             refused = self._stopping
+            if delay > 0 and not refused:
+                for call in calls:
+                    call.carrier = self
+                self._delays.add(calls, delay)
+                return
             for call in calls:
                 call.carrier = self
             if not refused:
@@ -216,16 +223,11 @@ class CloudWorker(Remote, Worker):
                 call.reply.fail(Stopped(f"worker {self.name!r} was stopped"))
         self._pump()
 
-    def _resubmit_delayed(self, calls: list[Call]) -> None:
-        with self._lock:
-            self._backlog.delayed -= len(calls)
-        self.resubmit(calls)
-
     def ended(self, call: Call, carrier: Carrier) -> None:
         """A call has left its task."""
         with self._lock:
             self._backlog.out -= 1
-        task = call.context
+        task = carrier.owner.face
         self._with_strategy(lambda: self._strategy.end(task, call))
         self._settle_drained()
 
@@ -287,6 +289,8 @@ class CloudWorker(Remote, Worker):
                 self._backlog.out += 1
                 self._lock.notify_all()
         if lost:
+            with self._lock:
+                self._lock.notify_all()  # who waits for room need not
             error = self._why_hopeless()
             for call in lost:
                 call.reply.fail(error)
@@ -298,7 +302,6 @@ class CloudWorker(Remote, Worker):
                 self._backlog.out -= 1
             call.reply.fail(error)
             return True
-        call.context = task
         task._slot.submit(call)
         return True
 
@@ -340,9 +343,11 @@ class CloudWorker(Remote, Worker):
     # -- start and stop ----------------------------------------------------------------------------
 
     def _start_if_new(self) -> None:
-        tasks = list(self)
-        if tasks and all(task.state is State.NEW for task in tasks):
-            self.start().mark_seen()
+        if any(task.state is State.NEW for task in self):
+            with self._starting:
+                tasks = list(self)
+                if tasks and all(task.state is State.NEW for task in tasks):
+                    self.start().mark_seen()
 
     def start(self) -> Reply:
         """Start the tasks that are not running. The Reply gives the worker once all are ready, or raises StartError."""
@@ -350,11 +355,17 @@ class CloudWorker(Remote, Worker):
             self._stopping = False
         return super().start()
 
+    def restart(self) -> Reply:
+        """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
+        with self._lock:
+            self._stopping = False
+        return super().restart()
+
     def stop(self, timeout: float | None = None) -> Reply:
         """Finish what runs, fail what waits with Stopped, and stop every task. The Reply gives the exit records."""
         with self._lock:
             self._stopping = True
-            waiting = self._backlog.take_all()
+            waiting = [*self._delays.take_all(), *self._backlog.take_all()]
             self._lock.notify_all()
         for call in waiting:
             call.reply.fail(Stopped(f"worker {self.name!r} was stopped"))
@@ -379,7 +390,7 @@ class CloudWorker(Remote, Worker):
         if not self._drain_waiters:
             return
         with self._lock:
-            if not self._backlog.drained:
+            if not self._backlog.drained or self._delays:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
@@ -393,6 +404,7 @@ class CloudWorker(Remote, Worker):
         states = collections.Counter(task.state.value for task in tasks)
         with self._lock:
             numbers = self._backlog.snapshot()
+            numbers["queued"] += len(self._delays)
         restarts = sum(task.restarts for task in tasks)
         return WorkerStats(worker=self.name, size=len(tasks), states=dict(states), restarts=restarts, **numbers)
 

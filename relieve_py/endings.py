@@ -43,21 +43,26 @@ class Owner(Protocol):
 class Endings:
     """The ends of one slot's calls."""
 
-    def __init__(self, owner: Owner, strand: Strand) -> None:
+    def __init__(self, owner: Owner) -> None:
         self._owner = owner
-        self._strand = strand
+        self._strand = Strand()
 
-    def raised(self, call: Call, encoded: Encoded) -> None:
-        """The user's code raised. Where the error has to be looked at here, that is done on the strand."""
-        if call.mode is Mode.CALL or (call.retries.max and call.retries.on):
-            self._strand.submit(self._decide_on_error, call, encoded)
-        else:
-            call.reply.settle(encoded)
+    @staticmethod
+    def must_decide(call: Call) -> bool:
+        """True when the error that its function raised has to be looked at here."""
+        return call.mode is Mode.CALL or bool(call.retries.max and call.retries.on)
 
-    def _decide_on_error(self, call: Call, encoded: Encoded) -> None:
-        _, error = encoded.open()
-        assert error is not None
-        self.failed(call, error, lost=False)
+    def decide(self, call: Call, encoded: Encoded, decided: Callable[[Call], object]) -> None:
+        """Look at the error, on a strand that no listener can hold up, and go on from there; then ``decided(call)``."""
+        self._strand.submit(self._decide, call, encoded, decided)
+
+    def _decide(self, call: Call, encoded: Encoded, decided: Callable[[Call], object]) -> None:
+        try:
+            _, error = encoded.open()
+            assert error is not None
+            self.failed(call, error, lost=False)
+        finally:
+            decided(call)
 
     def failed(self, call: Call, error: BaseException, *, lost: bool) -> None:
         """A try of the call failed; ``lost`` by death or timeout. It is tried again if its policy says so."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextvars
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -171,7 +172,41 @@ class _Threads:
             if self._idle >= len(self._ready):
                 self._lock.notify()
                 return
-        threading.Thread(target=self._work, name="relieve-callbacks", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="relieve-callbacks", daemon=True).start()
+        except RuntimeError:  # no more threads, or the interpreter is exiting: one that runs, or help(), takes it later
+            self.starved()
+
+    def starved(self) -> None:
+        """No thread could be started. The supervisor puts here what tries again."""
+
+    def try_again(self) -> None:
+        """Start a thread for what still waits."""
+        with self._lock:
+            waiting = bool(self._ready) and self._idle == 0
+        if waiting:
+            try:
+                threading.Thread(target=self._work, name="relieve-callbacks", daemon=True).start()
+            except RuntimeError:
+                self.starved()
+
+    def help(self, done: Callable[[], bool], timeout: float) -> None:
+        """Run strands on this thread until ``done()``, for a process that exits and can start no thread any more."""
+        deadline = time.monotonic() + timeout
+        while not done():
+            with self._lock:
+                self._lock.wait_for(lambda: bool(self._ready) or done(), max(0.0, deadline - time.monotonic()))
+                if not self._ready:
+                    if time.monotonic() >= deadline:
+                        return
+                    continue
+                strand = self._ready.popleft()
+            strand.run()
+
+    def nudge(self) -> None:
+        """Have ``help`` look whether it is done."""
+        with self._lock:
+            self._lock.notify_all()
 
     def _work(self) -> None:
         while True:
@@ -240,6 +275,14 @@ def guarded(function: Callable[..., Any], *args: Any) -> None:
         function(*args)
     except BaseException:
         logger.exception("a callback raised: %r", args[0] if function is _tell else function)
+
+
+_logs = Strand()
+
+
+def log_later(level: int, message: str, *args: Any) -> None:
+    """Log from where no code of others may run: under a lock, or on the I/O thread."""
+    _logs.submit(logger.log, level, message, *args)
 
 
 class Emitter:

@@ -6,9 +6,9 @@ import atexit
 import contextlib
 import signal
 import threading
-from concurrent.futures import TimeoutError as NotDone
 
 from relieve_py.errors import RelieveError
+from relieve_py.events import threads
 from relieve_py.launchers import connection
 from relieve_py.replies import Reply
 from relieve_py.slot import all_slots
@@ -48,15 +48,20 @@ def at_exit() -> None:
 
 
 def _leave() -> None:
-    """At exit: stop all, settle what waits, and end the server process; bounded by the tasks' own timeouts."""
-    for slot, stopped in [(slot, slot.stop()) for slot in all_slots()]:
-        with contextlib.suppress(RelieveError, NotDone):
-            stopped.result(slot.life.kill_timeout + UNKILLABLE)
+    """At exit: stop all, settle what waits, and end the server processes; bounded by the tasks' own timeouts."""
+    stops = [(slot, slot.stop()) for slot in all_slots()]
+    for _, stopped in stops:
+        stopped.mark_seen()
+        stopped.when_settled(threads.nudge)
+    patience = max((slot.life.kill_timeout for slot, _ in stops), default=0.0) + UNKILLABLE
+    threads.help(lambda: all(stopped.done() for _, stopped in stops), patience)
     closed = threading.Event()
 
     def close() -> None:
-        connection.close()
-        closed.set()
+        try:
+            connection.close()
+        finally:
+            closed.set()
 
     shared().post(close)
     closed.wait(UNKILLABLE)

@@ -271,6 +271,7 @@ class Lifecycle:
         self.state = State.NEW
         self.generation = 0
         self.restarts = 0
+        self.stops = 0  # how often somebody asked for the end
         self.pid: int | None = None
         self.exports: tuple[str, ...] = ()
         self.exit: Exit | None = None
@@ -323,6 +324,7 @@ class Lifecycle:
 
     def stop(self, now: float, timeout: float | None = None) -> list[Instruction]:
         """Finish and leave; killed after ``timeout`` seconds (``kill_timeout`` if None)."""
+        self.stops += 1
         match self.state:
             case State.NEW | State.WAITING | State.FAILED:
                 return [*self._move(State.STOPPED), Disarm("restart"), Refuse(self._stopped()), Settle("stop")]
@@ -344,6 +346,7 @@ class Lifecycle:
         """Leave now, by that signal; followed by SIGKILL after ``kill_timeout``."""
         if self.state not in (State.STARTING, State.READY, State.STOPPING):
             return self.stop(now)
+        self.stops += 1
         self._then_restart = False
         moved = self._move(State.STOPPING) if self.state is not State.STOPPING else []
         ladder: list[Instruction] = [Kill(self.generation, signum)]

@@ -168,7 +168,8 @@ class Reply(Future[Any]):
             error = self._result.outline()
         if error is not None:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
-            self._strand.submit(_log_unseen, what, error)
+            # By way of the I/O thread: the collector may run this in the middle of a lock that the strand needs.
+            shared().post(self._strand.submit, _log_unseen, what, error)
 
     def _attend(self) -> None:
         """Somebody waits without reading."""
@@ -261,6 +262,9 @@ def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]]
                 return
         for reply in replies:
             reply.mark_seen()
+        Strand().submit(finish)  # results are decoded there, which may run code of the user
+
+    def finish() -> None:
         try:
             value = combine(replies)
         except Exception as error:  # becomes the error of the whole

@@ -20,9 +20,10 @@ from relieve_py.answers import Encoded
 from relieve_py.birth import Birth
 from relieve_py.calls import Call, Mode
 from relieve_py.child.boot import Plan, boot_frame
+from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
-from relieve_py.events import Exit, Strand
+from relieve_py.events import Exit, Strand, log_later
 from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import (
     Arm,
@@ -54,6 +55,7 @@ HANGUP_GRACE = 0.25
 """Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be
 reaped."""
 Deeds = list[Callable[[], object]]
+LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
 
 PARKED = 0.001
 """Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a
@@ -91,8 +93,9 @@ class Slot:
         self._env = env
         self._serializer = serializer
         self._strand = strand
-        self._endings = Endings(owner, strand)
+        self._endings = Endings(owner)
         self._startable = startable
+        self._foreign = False  # the child belongs to the process that forked this one
         self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
         self._turns = Turns()
         self._birth: Birth | None = None
@@ -103,7 +106,8 @@ class Slot:
         self._start_waiters: list[Reply] = []
         self._stop_waiters: list[Reply] = []
         self._drain_waiters: list[Reply] = []
-        self._delayed = 0  # calls that wait for a retry; changed on the I/O thread, or before it knows of the call
+        self._delays = Delays(self.resubmit)
+        self._deciding = 0  # calls that raised, and may be tried again
         self._death: tuple[Birth, int | None, int | None] | None = None  # to be handled when the reader is done
         self._parked = False  # callers read the channel, the I/O thread does not
         self._unparking = False  # a timer will look whether they still do
@@ -148,6 +152,8 @@ class Slot:
             process.signal(signum)
 
     def _ask(self, what: str, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
+        if self._foreign:
+            raise self.life.refusal()
         reply = self._reply(what)
 
         def decided(now: float) -> list[Instruction]:
@@ -174,7 +180,7 @@ class Slot:
                 if call.home is self:
                     after.append(lambda: self._endings.give_up(call, error))
                 else:
-                    after += [lambda: self._ended(call), functools.partial(call.home.resubmit, [call])]
+                    after += [functools.partial(call.home.resubmit, [call]), lambda: self._ended(call)]
             elif call.mode is Mode.EVENT and self.life.state is State.READY:
                 self.table.begin(call)
                 self._send(call, after)
@@ -186,9 +192,8 @@ class Slot:
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
         """Home of its own calls: queue them again, before all others, after ``delay`` seconds."""
         after: Deeds = []
-        if delay > 0:
-            self._delayed += len(calls)
-            self._supervisor.at(time.monotonic() + delay, self._resubmit_delayed, calls)
+        if delay > 0 and self.life.accepts:
+            self._delays.add(calls, delay)
             return
         with self._lock:
             if self.life.accepts:
@@ -199,17 +204,14 @@ class Slot:
                 after += [functools.partial(self._endings.give_up, call, error) for call in calls]
         self._do(after)
 
-    def _resubmit_delayed(self, calls: list[Call]) -> None:
-        """I/O thread."""
-        self._delayed -= len(calls)
-        self.resubmit(calls)
-
     def ended(self, call: Call, carrier: object) -> None:
         """Home of its own calls: somebody may wait for all of them."""
         self._tell_drained()
 
     def drain(self) -> Reply:
         """A Reply of the task, when it has no open calls."""
+        if self._foreign:
+            raise self.life.refusal()
         reply = self._reply("drain()")
         with self._lock:
             self._drain_waiters.append(reply)
@@ -220,7 +222,7 @@ class Slot:
         if not self._drain_waiters:
             return
         with self._lock:
-            if self.table.load or self._delayed:
+            if self.table.load or self._delays or self._deciding:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
@@ -230,7 +232,9 @@ class Slot:
         """The caller has no more use for it: drop it, or interrupt it."""
         after: Deeds = []
         with self._lock:
-            if not self.table.drop(call):
+            if self.table.drop(call) or self._delays.drop(call):
+                after.append(lambda: self._ended(call))
+            else:
                 self._abandon(call, after)
         self._do(after)
 
@@ -359,7 +363,7 @@ class Slot:
         def decide(now: float) -> list[Instruction]:
             if generation != self.life.generation or number not in self.table.sent:
                 return []
-            logger.warning("task %r does not answer an interrupt; its child is killed", self.life.name)
+            log_later(logging.WARNING, "task %r does not answer an interrupt; its child is killed", self.life.name)
             return self.life.replace(now)
 
         self._act(decide)
@@ -382,7 +386,6 @@ class Slot:
             timer.cancel()
         self._call_timers.clear()
         started, untouched = self.table.lose(begun)
-        after.append(self._tell_drained)
         for call in started:
             after.append(functools.partial(self._endings.failed, call, died(call, exit, self.life.restarts), lost=True))
             after.append(functools.partial(self._ended, call))
@@ -393,6 +396,7 @@ class Slot:
             elif home is not None:
                 after.append(functools.partial(home.resubmit, calls))
                 after += [functools.partial(self._ended, call) for call in calls]
+        after.append(self._tell_drained)
 
     # -- instructions ------------------------------------------------------------------------------
 
@@ -462,7 +466,7 @@ class Slot:
         self._act(lambda now: self.life.timer(name, generation, now))
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
-        waiting = list(self.table.waiting)
+        waiting = [*self._delays.take_all(), *self.table.waiting]
         self.table.waiting.clear()
         for call in waiting:
             if call.home is not None and call.home is not self:
@@ -516,6 +520,13 @@ class Slot:
         except (OSError, RelieveError) as error:
             self._not_launched(generation, error)
             return
+        try:
+            self._bring_forth(birth, objects)
+        except Exception as error:  # a launcher is a plug-in
+            self._let_go(birth)
+            self._not_launched(generation, error)
+
+    def _bring_forth(self, birth: Birth, objects: Payload) -> None:
         with self._lock:
             self._birth = birth
             self.busy = self._parked = False
@@ -523,11 +534,7 @@ class Slot:
             self._post(boot_frame(self._plan, objects))
             if self.life.state is State.STOPPING:  # since the look above
                 self._post(Frame(Kind.STOP))
-        try:
-            birth.launch(self._launcher)
-        except Exception as error:
-            self._let_go(birth)
-            self._not_launched(generation, error)
+        birth.launch(self._launcher)
 
     def born(self, birth: Birth) -> None:
         """The child exists."""
@@ -637,7 +644,7 @@ class Slot:
             return False
         except ProtocolError as error:
             self._hang_up(birth)
-            logger.error("task %r broke the protocol, its child is replaced: %s", self.life.name, error)
+            log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, error)
             self._act(self.life.replace)
             return False
         return True
@@ -662,7 +669,7 @@ class Slot:
             case Kind.END:
                 self._over(frame, lambda call: call.reply.settle(None))
             case Kind.ERROR:
-                self._over(frame, lambda call: self._endings.raised(call, self._encoded(frame, call, is_error=True)))
+                self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
             case Kind.DELIVERED:
                 self._over(frame, lambda call: call.reply.settle(self.owner.face))
             case Kind.MISSING:
@@ -692,6 +699,8 @@ class Slot:
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
                 self._act(lambda now: self.life.start_failed(birth.generation, error, now))
+            case Kind.LEAVING:
+                self._supervisor.at(time.monotonic() + self.life.kill_timeout, self._kill_the_silent, birth)
             case Kind.BUSY | Kind.IDLE:
                 self.busy = frame.kind == Kind.BUSY
             case _:
@@ -708,14 +717,27 @@ class Slot:
                 self._forget_timer(frame.number)
             if self.table.waiting:
                 self._pump(after)
-        if call is not None:
-            settle(call)
+        if call is not None and settle(call) is not LATER:
             self._ended(call)
         self._do(after)
         if known:
             self._tell_drained()
             if self.on_room is not None:
                 self.on_room()
+
+    def _raised(self, call: Call, encoded: Encoded) -> object:
+        """The user's code raised. While it is open whether the call is tried again, the call is, too."""
+        if not self._endings.must_decide(call):
+            return call.reply.settle(encoded)
+        with self._lock:
+            self._deciding += 1
+        self._endings.decide(call, encoded, self._decided)
+        return LATER
+
+    def _decided(self, call: Call) -> None:
+        with self._lock:
+            self._deciding -= 1
+        self._ended(call)
 
     def _with_room(self) -> None:
         after: Deeds = []
@@ -762,7 +784,7 @@ class Slot:
         """In a process that was just forked: the child belongs to the original, and nothing here may touch it."""
         self._lock = threading.Lock()
         self._turns = Turns()
-        self._startable = False
+        self._foreign = True
         birth, self._birth = self._birth, None
         if birth is not None:
             birth.forget()

@@ -154,6 +154,8 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
             if error is None or isinstance(error, CallCancelled):
                 raise stop
             complete(error)
+            if isinstance(error, (StopIteration, StopAsyncIteration)):  # raised as it is, it would look like the end
+                raise RuntimeError(f"the streaming function raised {type(error).__name__}") from error
             raise error
         if grant and self._call.carrier is not None:
             self._call.carrier.credit(self._call, grant)

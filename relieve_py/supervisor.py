@@ -5,6 +5,7 @@ Nothing that runs on it may block or be the user's code. What fails on it is log
 
 from __future__ import annotations
 
+import functools
 import heapq
 import itertools
 import logging
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from relieve_py.events import threads
 from relieve_py.poller import make_poller
 
 logger = logging.getLogger("relieve_py")
@@ -84,6 +86,8 @@ class Supervisor:
 
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Run ``function(*args)`` on the I/O thread, soon, in the order of posting."""
+        if self._closed:
+            return
         self._posted.append((function, args))
         if not self.here:
             self._wake()
@@ -100,6 +104,10 @@ class Supervisor:
             self._wake()
         return timer
 
+    def at_once_later(self, function: Callable[[], object]) -> None:
+        """Run it on the I/O thread in a moment."""
+        self.at(time.monotonic() + 0.05, function)
+
     def _compact(self) -> None:
         """Under the lock: leave out cancelled timers; often enough that they are never much more than the others."""
         self._timers = [entry for entry in self._timers if entry[2].function is not None]
@@ -107,6 +115,8 @@ class Supervisor:
         self._compact_at = 2 * len(self._timers) + 100
 
     def _wake(self) -> None:
+        if self._wake_write < 0:  # the copy of a forked process
+            return
         try:
             os.write(self._wake_write, b"\0")
         except BlockingIOError:  # the pipe is full: the thread is about to wake anyway
@@ -176,6 +186,7 @@ class Supervisor:
         self._poller.close()
         for fd in (self._wake_read, self._wake_write):
             os.close(fd)
+        self._wake_write = -1
 
 
 _shared: Supervisor | None = None
@@ -189,6 +200,7 @@ def shared() -> Supervisor:
         with _shared_lock:
             if _shared is None:
                 _shared = Supervisor()
+                threads.starved = functools.partial(_shared.at_once_later, threads.try_again)  # type: ignore[method-assign]
     return _shared
 
 

@@ -332,6 +332,8 @@ class Task:
     def send(self, name: str, *args: Any) -> Reply:
         """Send the child an event. The Reply gives the task, once the event has arrived. Raises EncodeError."""
         call = new_event(name)
+        if self.state is State.NEW:
+            self._core.encode_now()
         call.encode(self._core.serializer, args, {})
         reply = cast(Reply, call.make_reply(self._emitter.strand))
         self._slot.submit(call)

@@ -18,6 +18,7 @@ class Wake:
     """Wakes a thread that waits in ``Turns.wait``. Closed with its thread."""
 
     def __init__(self) -> None:
+        self._read = self._write = -1
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
@@ -36,8 +37,9 @@ class Wake:
             os.read(self._read, 4096)
 
     def __del__(self) -> None:
-        os.close(self._read)
-        os.close(self._write)
+        if self._read >= 0:
+            os.close(self._read)
+            os.close(self._write)
 
 
 class _OfThread(threading.local):
@@ -72,9 +74,13 @@ class Turns:
 
     def take_to_wait(self) -> bool:
         """Take the turn as a caller that will wait in ``wait``."""
+        try:
+            wake = _my_wake()
+        except OSError:  # no descriptors left: the I/O thread reads
+            return False
         if not self._turn.acquire(blocking=False):
             return False
-        self._waiting = _my_wake()
+        self._waiting = wake
         return True
 
     def give_back(self) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,10 @@ class Follower(Protocol):
         """An event of that task. True when somebody listens to it."""
         ...
 
+    def nothing_will_come(self, error: BaseException) -> None:
+        """A task has no child left, and no other will follow."""
+        ...
+
 
 class Voice:
     """The owner of a slot. Until a task takes it, what there is to tell is kept."""
@@ -39,6 +44,7 @@ class Voice:
         self.emitter = Emitter()
         self._task: Task | None = None
         self._kept: list[tuple[str, tuple[Any, ...], bool, bool]] = []
+        self._lock = threading.Lock()  # owner: whoever touches _waiting
         self._waiting: list[tuple[str, Reply]] = []
         self._followers: tuple[Follower, ...] = ()
 
@@ -135,14 +141,17 @@ class Voice:
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments of the next event of that name, which may have a ``*``."""
         reply = Reply(None, self.emitter.strand)
-        self._waiting.append((name, reply))
+        with self._lock:
+            self._waiting = [entry for entry in self._waiting if not entry[1].done()]
+            self._waiting.append((name, reply))
         return reply
 
     def _answer_waiting(self, name: str, args: tuple[Any, ...]) -> bool:
-        met = [entry for entry in self._waiting if matches(entry[0], name)]
-        for entry in met:
-            self._waiting.remove(entry)
-            entry[1].settle(args)
+        with self._lock:
+            met = [entry for entry in self._waiting if matches(entry[0], name)]
+            self._waiting = [entry for entry in self._waiting if entry not in met]
+        for _, reply in met:
+            reply.settle(args)
         return bool(met)
 
     def nothing_will_come(self, error: BaseException) -> None:
@@ -150,6 +159,9 @@ class Voice:
         self.emitter.strand.submit(self._fail_waiting, error)
 
     def _fail_waiting(self, error: BaseException) -> None:
-        waiting, self._waiting = self._waiting, []
+        with self._lock:
+            waiting, self._waiting = self._waiting, []
         for _, reply in waiting:
             reply.fail(error)
+        for follower in self._followers:
+            follower.nothing_will_come(error)

@@ -53,6 +53,7 @@ class Kind(IntEnum):
     MISSING = 15  # child: no such export
     BUSY = 16  # child: no calls for now, please
     IDLE = 17  # child: calls are welcome again
+    LEAVING = 18  # child: a call has ended it; it joins its threads and leaves
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33

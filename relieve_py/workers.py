@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 import signal
@@ -12,7 +13,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from relieve_py.calls import Outcome
-from relieve_py.errors import AlreadyRunning
+from relieve_py.errors import AlreadyRunning, RelieveError
 from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
@@ -105,7 +106,11 @@ class Worker:
 
     def start(self) -> Reply:
         """Start the tasks that are not running. The Reply gives the worker once all are ready, or raises StartError."""
-        starts = [task.start() for task in self if not task._slot.life.accepts and task.state is not State.STOPPING]
+        starts = []
+        for task in self:
+            if not task._slot.life.accepts and task.state is not State.STOPPING:
+                with contextlib.suppress(AlreadyRunning):  # another thread was first
+                    starts.append(task.start())
         return gather(starts, self.emitter.strand, self._all_started)
 
     def _all_started(self, replies: list[Reply]) -> Worker:
@@ -173,6 +178,7 @@ class Worker:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
         reply = Reply(None, self.emitter.strand)
         with self._lock:
+            self._event_waiters = [entry for entry in self._event_waiters if not entry[1].done()]
             self._event_waiters.append((name, reply))
         return reply
 
@@ -189,6 +195,16 @@ class Worker:
         for _, reply in met:
             self.emitter.strand.submit(reply.settle, args)
         return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
+
+    def nothing_will_come(self, error: BaseException) -> None:
+        """A task has no child left. When none has, nobody need wait for an event; called on that task's strand."""
+        over = (State.STOPPED, State.FAILED)
+        with self._lock:
+            if not all(task.state in over for task in self._members.values()):
+                return
+            waiting, self._event_waiters = self._event_waiters, []
+        for _, reply in waiting:
+            reply.fail(error)
 
     def send(self, name: str, *args: Any) -> Reply:
         """Send every task an event. The Reply gives an Outcome for each, in the order of the tasks."""
@@ -267,7 +283,7 @@ class QueueWorker(Worker):
 
     def __init__(self, *tasks: Task, concurrency: int = 1, name: str | None = None) -> None:
         self._concurrency = _checked_concurrency(concurrency)
-        self._runs: deque[tuple[Task, Reply]] = deque()
+        self._runs: deque[tuple[Task, int, Reply]] = deque()  # and how often the task had been stopped by then
         self._running: set[str] = set()
         super().__init__(*tasks, name=name)
 
@@ -291,17 +307,22 @@ class QueueWorker(Worker):
     def run(self, *names: str) -> Reply:
         """Run those tasks, or all, each to its exit. The Reply gives their exit records in the order they were added.
 
-        Raises KeyError for a name that is not there, AlreadyRunning for a task that runs or waits to run.
+        A task that is removed or stopped before its turn is not run; None stands in its place. Raises KeyError for
+        a name
+        that is not there, AlreadyRunning for a task that runs or waits to run, EncodeError for start arguments.
         """
         chosen = [self.task(name) for name in names] or list(self)
         chosen = [task for task in self if task in chosen]
+        for task in chosen:
+            task._core.encode_now()
         with self._lock:
-            waiting = {task.name for task, _ in self._runs}
+            waiting = {task.name for task, _, _ in self._runs}
             for task in chosen:
                 if task.name in waiting | self._running or task._slot.life.accepts:
                     raise AlreadyRunning(f"task {task.name!r} runs, or waits to run, already", task=task.name)
             exits = [Reply(None, self.emitter.strand) for _ in chosen]
-            self._runs.extend(zip(chosen, exits, strict=True))
+            stops = [task._slot.life.stops for task in chosen]
+            self._runs.extend(zip(chosen, stops, exits, strict=True))
         self._launch_next()
         return gather(exits, self.emitter.strand, _results)
 
@@ -310,33 +331,36 @@ class QueueWorker(Worker):
             with self._lock:
                 if not self._runs or len(self._running) >= self._concurrency:
                     return
-                task, exit = self._runs.popleft()
-                self._running.add(task.name)
-            self._launch(task, exit)
+                task, stops, exit = self._runs.popleft()
+                wanted = task.name in self._members and task._slot.life.stops == stops
+                if wanted:
+                    self._running.add(task.name)
+            if wanted:
+                self._launch(task, exit)
+            else:
+                exit.settle(None)
 
     def _launch(self, task: Task, exit: Reply) -> None:
         try:
             task.start().mark_seen()  # a failed start is an exit too, and an ``error`` event
-        except Exception as error:
-            self._finished(task, exit, error)
-            return
-        ended = task.wait()
-        ended.when_settled(lambda: self._finished(task, exit, None))
-
-    def _finished(self, task: Task, exit: Reply, error: Exception | None) -> None:
-        with self._lock:
-            self._running.discard(task.name)
-        if error is not None:
+        except RelieveError as error:  # somebody else has started it meanwhile
+            with self._lock:
+                self._running.discard(task.name)
             exit.fail(error)
         else:
-            exit.settle(task.exit)
+            task.wait().when_settled(lambda: self._finished(task, exit))
+
+    def _finished(self, task: Task, exit: Reply) -> None:
+        with self._lock:
+            self._running.discard(task.name)
+        exit.settle(task.exit)
         self._launch_next()
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Run no more tasks, and let the running ones finish and leave. The Reply gives the exit records."""
         with self._lock:
             never, self._runs = list(self._runs), deque()
-        for _, exit in never:
+        for _, _, exit in never:
             exit.settle(None)
         return super().stop(timeout)
 

@@ -7,7 +7,7 @@ import pickle
 from typing import Any
 
 from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Serializer, encode
-from relieve_py.wire import Frame, Kind
+from relieve_py.wire import Frame, Kind, check_size
 
 
 class Plan:
@@ -54,7 +54,10 @@ def encode_objects(objects: Objects) -> Payload:
     pickle."""
     parts = objects.target, objects.args, objects.containers, objects.serializer
     names = {"target": parts[0], "args": parts[1], "containers": parts[2], "serializer": parts[3]}
-    return encode(PickleSerializer(), parts, **names)
+    payload = encode(PickleSerializer(), parts, **names)
+    fds = payload.descriptors.fds if payload.descriptors is not None else ()
+    check_size(len(payload), len(payload.buffers) + 1, len(fds))
+    return payload
 
 
 def boot_frame(plan: Plan, objects: Payload) -> Frame:

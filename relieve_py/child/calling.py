@@ -4,10 +4,13 @@ interruption."""
 from __future__ import annotations
 
 import contextvars
+import sys
 import threading
 from collections.abc import Callable
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Descriptors, Payload, decode, encode
 from relieve_py.telling import error_payload, missing_payload
@@ -17,6 +20,10 @@ if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
 
 GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
+
+
+IMPORT_GRACE = 0.01
+"""Seconds between two looks whether an import, which must not be broken off, is over. Less: more of them."""
 
 
 class Interrupted(BaseException):
@@ -117,9 +124,14 @@ class Caller:
 
     def interrupted(self) -> None:
         """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""
-        if self._interrupt and self._interrupt == self._current:
-            self._interrupt = 0
-            raise Interrupted
+        if not self._interrupt or self._interrupt != self._current:
+            return
+        if _importing(sys._getframe(1)):
+            # An import that is broken off leaves half a module behind, which breaks every later use of it.
+            threading.Timer(IMPORT_GRACE, interrupt, (self._child.main_thread,)).start()
+            return
+        self._interrupt = 0
+        raise Interrupted
 
     def run(self, frame: Frame) -> None:
         """Run a CALL frame and answer it. SystemExit passes: it ends the child, and with it the call."""
@@ -135,6 +147,7 @@ class Caller:
             except Interrupted:
                 answer = Kind.END, None
             except SystemExit:
+                child.leaving()
                 raise
             except BaseException as error:
                 answer = Kind.ERROR, error_payload(child.serializer, error)
@@ -216,6 +229,8 @@ class Caller:
             raise
         finally:
             self._async_task = None
+            if hasattr(awaitable, "close"):
+                awaitable.close()  # if it was never begun; does nothing to one that is over
 
     def _stream(self, number: int, items: Any) -> None:
         """Send each item when the reader has room for it."""
@@ -255,6 +270,14 @@ class Caller:
         """End the event loop, if there is one."""
         if self._runner is not None:
             self._runner.close()
+
+
+def _importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _done(request: Request) -> Callable[..., None]:

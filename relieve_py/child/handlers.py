@@ -68,6 +68,11 @@ class Handlers:
             self._thread.start()
         self._changed.notify_all()
 
+    @property
+    def unsettled(self) -> bool:
+        """True while an event waits to be handled, or is."""
+        return self._handled < self._queued
+
     def settle(self) -> None:
         """Wait until the events that came before now are handled, unless this is the thread that handles them."""
         target = self._queued

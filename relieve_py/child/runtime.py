@@ -67,7 +67,7 @@ class Child:
         self._handlers = Handlers()
         self._questions = Questions()
         self._caller = Caller(self)
-        self._main_thread = threading.get_ident()
+        self.main_thread = threading.get_ident()
         self._poller = make_poller()
         self._poller.add(self._channel.fileno())
         self._poller.change(self._channel.fileno(), False, False)
@@ -119,6 +119,10 @@ class Child:
         for container in objects.containers:
             run_container(container, ipc)
         return objects
+
+    def leaving(self) -> None:
+        """A call has ended this child. Threads that go on may not keep it, and the call, for ever: the parent looks."""
+        self.answer(Kind.LEAVING, 0, None)
 
     def _become_ready(self, plan: Plan, objects: Objects) -> None:
         source = objects.target if plan.kind == "object" else load_module(plan.kind, plan.script)
@@ -193,7 +197,9 @@ class Child:
         """Run calls until a STOP came and all calls before it are done."""
         self.watch(False)
         while (frame := self._next_frame()) is not None:
-            self._handlers.settle()
+            if self._handlers.unsettled:
+                with self.watched():
+                    self._handlers.settle()
             self._caller.run(frame)
 
     def _next_frame(self) -> Frame | None:
@@ -220,11 +226,11 @@ class Child:
             case Kind.CALL | Kind.BOOT:
                 self._inbox.append(frame)
             case Kind.EVENT:
+                self.answer(Kind.DELIVERED, frame.number, None)  # first: the handler may make this child leave
                 self._handlers.put(lambda: self._decode_event(frame))
-                self.answer(Kind.DELIVERED, frame.number, None)
             case Kind.CANCEL:
                 if self._caller.cancel(frame.number):
-                    interrupt(self._main_thread)
+                    interrupt(self.main_thread)
             case Kind.RESULT | Kind.ERROR:
                 self._questions.answered(self.serializer, frame)
             case Kind.CREDIT:
@@ -232,7 +238,7 @@ class Child:
             case Kind.STOP:
                 self._stopping = True
                 if self._in_program:
-                    interrupt(self._main_thread)
+                    interrupt(self.main_thread)
 
     def _decode_event(self, frame: Frame) -> tuple[str, list[Any]]:
         payload = Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
@@ -279,7 +285,7 @@ class Child:
 
     def _send(self, frame: Frame) -> None:
         """Send it whole. In the main thread a signal handler may come in between, which may send, too, or interrupt."""
-        if threading.get_ident() != self._main_thread:
+        if threading.get_ident() != self.main_thread:
             with self._writing:
                 self._channel.send(frame)
             return
@@ -292,8 +298,8 @@ class Child:
                 self._channel.send(frame)
         finally:
             self._main_sends = False
-        while self._sent_meanwhile:
-            self._send(self._sent_meanwhile.popleft())
+            while self._sent_meanwhile:  # also when the handler that sent them raises
+                self._send(self._sent_meanwhile.popleft())
         if self._interrupted_meanwhile:
             self._interrupted_meanwhile = False
             self._interrupted()
@@ -376,7 +382,9 @@ def run(sock: socket.socket, page: mmap.mmap) -> NoReturn:
     code = 1
     try:
         become_child()
-        code = Child(sock, memoryview(page)).live()
+        child = Child(sock, memoryview(page))
+        code = child.live()
+        child.watch(True)  # what threads that are joined now ask the parent can still be answered
     except BaseException as error:
         import traceback
 

@@ -18,14 +18,14 @@ from typing import Any, Protocol
 
 from relieve_py.channel import Channel, pair
 from relieve_py.errors import ProtocolError
+from relieve_py.events import log_later
 from relieve_py.launchers.base import LaunchSpec, Observer
-from relieve_py.launchers.reaping import kill_group
+from relieve_py.launchers.reaping import descendants_of, kill_group
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
 
-logger = logging.getLogger("relieve_py")
-
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_HOME = os.path.dirname(_PACKAGE)
 
 
 def interpreter_command() -> list[str]:
@@ -36,10 +36,19 @@ def interpreter_command() -> list[str]:
 
 def python_command(module: str) -> list[str]:
     """A command that calls ``module.main`` with the integers that are appended to it."""
-    # -c puts the working directory first, where a file may have the name of a standard module.
-    path = f"sys.path[:] = [p for p in sys.path if p] + [{_HOME!r}]"
-    code = f"import sys; {path}; from {module} import main; main(*map(int, sys.argv[1:]))"
-    return [*interpreter_command(), "-c", code]
+    # -c puts the working directory first, where a file may have the name of a standard module. And this very package
+    # must be the one that is imported, wherever else there is another.
+    lines = (
+        "import sys",
+        f"sys.path[:] = [p for p in sys.path if p] + [{_HOME!r}]",
+        "from importlib.util import module_from_spec, spec_from_file_location as spec_of",
+        f"spec = spec_of('relieve_py', {_PACKAGE!r} + '/__init__.py', submodule_search_locations=[{_PACKAGE!r}])",
+        "sys.modules['relieve_py'] = module_from_spec(spec)",
+        "spec.loader.exec_module(sys.modules['relieve_py'])",
+        f"from {module} import main",
+        "main(*map(int, sys.argv[1:]))",
+    )
+    return [*interpreter_command(), "-c", "; ".join(lines)]
 
 
 class ServedProcess:
@@ -67,8 +76,12 @@ class ServedProcess:
             if self._pidfd is None:
                 return
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, 0)
+                signal.pidfd_send_signal(self._pidfd, 0)  # it lives, so what has its number is below it
+                below = descendants_of(self.pid)
                 kill_group(self.pid)
+                for pid in below:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Close the pidfd."""
@@ -120,6 +133,8 @@ class Connection:
         try:
             self._process = start(theirs)
         except BaseException:
+            self.alive = False
+            _connections.discard(self)
             self._channel.close()
             raise
         finally:
@@ -130,12 +145,13 @@ class Connection:
     def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
         """Ask for a child: forked from the server, or exec'ed as ``command``."""
         number = next(self._numbers)
-        self._launching[number] = observer
         payload = pickle.dumps((command, spec.env))
-        streams = [_existing(fd) for fd in (0, 1, 2)]
+        streams: list[int] = []
         try:
-            frame = Frame(Kind.LAUNCH, number, payload, (), (spec.sock.fileno(), spec.page_fd, *streams))
-            self._post(frame)
+            for fd in (0, 1, 2):
+                streams.append(_existing(fd))
+            self._launching[number] = observer
+            self._post(Frame(Kind.LAUNCH, number, payload, (), (spec.sock.fileno(), spec.page_fd, *streams)))
         finally:
             for fd in streams:
                 os.close(fd)
@@ -183,7 +199,8 @@ class Connection:
 
     def _on_death(self) -> None:
         """The server died. Its children are nobody's now, so nobody could tell how they end: they go with it."""
-        logger.warning("the server process of relieve_py (pid %d) died; its children are killed", self.pid)
+        message = "the server process of relieve_py (pid %d) died; its children are killed"
+        log_later(logging.WARNING, message, self.pid)
         self.alive = False
         self.supervisor.unwatch(self._channel.fileno())
         self._channel.close()
