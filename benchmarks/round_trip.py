@@ -1,7 +1,7 @@
 """Round trips and throughput beside the raw limit and the standard library, interleaved, as ratios of one run.
 
-``python benchmarks/round_trip.py [--rounds 5] [--calls 2000] [--json FILE]``. Every result is asserted. The raw limit is
-a blocking ping-pong of the same pickled tuple over a socket pair, with nothing else around it.
+``python benchmarks/round_trip.py [--rounds 5] [--calls 2000] [--json FILE]``. Every result is asserted. The raw limit
+is a blocking ping-pong of the same pickled tuple over a socket pair, with nothing else around it.
 """
 
 from __future__ import annotations

@@ -42,6 +42,7 @@ class Channel:
         self._arrived: deque[int] = deque()  # descriptors whose frame is not complete yet
         self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
         self.queued = 0  # bytes in _out
+        self.torn = False  # a frame was begun by ``send`` and not finished
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
@@ -125,16 +126,21 @@ class Channel:
             self._sock.shutdown(socket.SHUT_RDWR)
 
     def send(self, frame: Frame) -> None:
-        """Send the whole frame, on a socket that blocks. Raises OSError when the other side is gone."""
+        """Send the whole frame, on a socket that blocks. Raises OSError when the other side is gone.
+
+        An exception of a signal handler in the middle leaves nobody knowing how much of it went: the channel is torn,
+        and sends nothing more.
+        """
+        if self.torn:
+            raise BrokenPipeError("the channel was torn by an exception in the middle of a frame")
         chunks = encode(frame)
-        if len(chunks) == 1 and not frame.fds and not self._out:
-            self._sock.sendall(chunks[0])
-            return
         self._out.append((memoryview(chunks[0]).cast("B"), frame))
         self._out.extend((memoryview(chunk).cast("B"), None) for chunk in chunks[1:])
         try:
+            self.torn = True
             while self._out:
                 self._drop(self._write())
+            self.torn = False
         except OSError:
             self._out.clear()
             raise

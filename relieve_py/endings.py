@@ -83,6 +83,8 @@ class Endings:
         """The call has failed for good."""
         if isinstance(error, RelieveError):
             error = copy_of(error)  # one error may end many calls
+            if error.__cause__ is None and call.causes:  # no further try was possible; say why one was needed
+                error.__cause__ = call.causes[-1]
         if not call.reply.fail(error) and not call.reply.cancelled():
             self._owner.call_failed(call, error)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import threading
 import time
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -222,12 +224,18 @@ class _Threads:
 
 
 threads = _Threads()
+_strands: weakref.WeakSet[Strand] = weakref.WeakSet()
 
 
 class Strand:
     """A queue of callbacks that run one at a time, in order, on some thread."""
 
     def __init__(self) -> None:
+        self.reset()
+        _strands.add(self)
+
+    def reset(self) -> None:
+        """Start anew, as in a process that was just forked: what was queued is the original's."""
         self._lock = threading.Lock()  # owner: whoever touches _queue or _scheduled
         self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._scheduled = False
@@ -267,6 +275,15 @@ class Strand:
             except BaseException:
                 logger.exception("a callback raised: %r", function)
             del function, args
+
+
+def _after_fork() -> None:
+    threads.reset()
+    for strand in list(_strands):
+        strand.reset()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def guarded(function: Callable[..., Any], *args: Any) -> None:

@@ -136,7 +136,9 @@ def restart_policy(option: bool | RestartPolicy | None, default: RestartPolicy) 
 
 
 def _as_classes(on: type[BaseException] | Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
-    return (on,) if isinstance(on, type) else tuple(on)
+    if isinstance(on, type) or not isinstance(on, Iterable):
+        return (on,)  # what is no class is refused by the validator
+    return tuple(on)
 
 
 @attrs.frozen
@@ -455,8 +457,9 @@ class Lifecycle:
         happened: list[Instruction] = [Disarm("start"), Disarm("grace"), Emit("exit", self.exit), Judge(self.exit)]
         if self.state is State.STOPPING:
             return happened + self._after_stop(now)
-        refused = self._asked and self._start_error is not None
-        if self.state is State.STARTING and (refused or not self.was_ready):
+        refused = self._start_error is not None and (self._asked or not self.was_ready)
+        silent = not self.was_ready and not (self._killed_from_outside(signum) and self.policy.wants(self.exit))
+        if self.state is State.STARTING and (refused or silent):
             return happened + self._give_up(self._why_not_started())
         if self.state is State.STARTING and self._start_error is not None:
             happened.append(Emit("error", Failed(task=self.name, method=None, error=self._start_error)))
@@ -467,6 +470,10 @@ class Lifecycle:
         return happened + self._restart_or_give_up(now, blamed, worked)
 
     # -- how it goes on ----------------------------------------------------------------------------
+
+    def _killed_from_outside(self, signum: int | None) -> bool:
+        """True for a death that says nothing of the script: somebody killed the child, and it was not this library."""
+        return signum in (Signals.SIGKILL, Signals.SIGTERM) and not self._forced
 
     def _after_stop(self, now: float) -> list[Instruction]:
         if self._then_restart:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from types import GeneratorType
 from typing import Any
 
 from relieve_py.errors import CallCancelled
@@ -196,9 +197,8 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         """Take no more items, and cancel the calls in flight."""
         self._ended = _END
         _cancel(self._flight)
-        close = getattr(self._source, "close", None)
-        if close is not None:
-            close()
+        if isinstance(self._source, GeneratorType):  # a file or the like is the user's to close
+            self._source.close()
 
     def __enter__(self) -> Map:
         return self

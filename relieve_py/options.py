@@ -34,8 +34,8 @@ def _seconds(allow_none: bool) -> Any:
             return
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{attribute.name} must be a number of seconds, not {value!r}")
-        if not value >= 0:
-            raise ValueError(f"{attribute.name} must be at least 0 seconds, not {value!r}")
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"{attribute.name} must be a number of seconds from 0 on, not {value!r}")
 
     return check
 

@@ -112,8 +112,10 @@ class Slot:
         self._parked = False  # callers read the channel, the I/O thread does not
         self._unparking = False  # a timer will look whether they still do
         self._callers_reads = self._reads_seen = 0
+        self._at_hand: Call | None = None  # the call whose answer is being handled
         self._handling = False  # a caller's thread is in the middle of handling frames
-        _all.add(self)
+        with _all_lock:
+            _all.add(self)
 
     # -- asked by the user -------------------------------------------------------------------------
 
@@ -306,6 +308,11 @@ class Slot:
             self._update_interest()
             interrupted, self._handling = self._handling, False
             death, self._death = self._death, None
+            call, self._at_hand = self._at_hand, None
+        if interrupted and call is not None:
+            lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
+            self._endings.give_up(call, lost)
+            self._ended(call)
         if interrupted:
             logger.warning("task %r was interrupted while it read an answer; its child is replaced", self.life.name)
             self._supervisor.post(self._act, self.life.replace)
@@ -580,9 +587,13 @@ class Slot:
         try:
             with self._lock:
                 self._death = None
-            self._read_the_rest(birth)
+                known = birth is not self._birth  # the reader had posted this again, and that was first
+            if not known:
+                self._read_the_rest(birth)
         finally:
             self._turns.give_back()
+        if known:
+            return
         with self._lock:
             blamed, worked = self.table.blames(birth.begun), self.table.finished > 0
         self._act(lambda now: self.life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked))
@@ -712,13 +723,15 @@ class Slot:
         after: Deeds = []
         with self._lock:
             known = frame.number in self.table.sent
-            call = self.table.finish(frame.number)
+            call = self._at_hand = self.table.sent.get(frame.number)
+            self.table.finish(frame.number)
             if self._call_timers:
                 self._forget_timer(frame.number)
             if self.table.waiting:
                 self._pump(after)
         if call is not None and settle(call) is not LATER:
             self._ended(call)
+        self._at_hand = None
         self._do(after)
         if known:
             self._tell_drained()
@@ -792,14 +805,18 @@ class Slot:
 
 
 _all: weakref.WeakSet[Slot] = weakref.WeakSet()
+_all_lock = threading.Lock()  # owner: whoever adds to or reads _all
 
 
 def all_slots() -> list[Slot]:
     """Every slot of this process."""
-    return list(_all)
+    with _all_lock:
+        return list(_all)
 
 
 def _after_fork() -> None:
+    global _all_lock
+    _all_lock = threading.Lock()
     for slot in list(_all):
         slot.forget()
     _all.clear()

@@ -24,7 +24,7 @@ class Items:
         self.begun = False  # an item has come, so that trying again would repeat it
         self.changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
         self._items: deque[Encoded] = deque()
-        self._ended = False
+        self._ended = self._closed = False
         self._error: BaseException | Encoded | None = None
         self._taken = 0
         self._wakers: list[Callable[[], object]] = []
@@ -51,7 +51,7 @@ class Items:
 
     def cancelled(self) -> bool:
         """True when the reader closed it."""
-        return isinstance(self._error, CallCancelled)
+        return self._closed
 
     def settled(self) -> bool:
         """True when a reader need not wait."""
@@ -61,6 +61,7 @@ class Items:
         """The reader wants no more; False when the stream had ended."""
         with self.changed:
             self._items.clear()
+            self._closed = True
         return self._end(CallCancelled("the stream was closed"))
 
     def when_settled(self, waker: Callable[[], object]) -> None:

@@ -135,27 +135,41 @@ class Worker:
         return gather([task.drain() for task in self], self.emitter.strand, self._all_started)
 
     def __enter__(self) -> Self:
-        self.start().result()
+        starting = self.start()
+        try:
+            starting.result()
+        except BaseException:  # also Ctrl-C: whoever does not get in need not get out
+            self.stop().mark_seen()
+            raise
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish the calls that were given, then stop; after an exception stop at once."""
-        if kind is None:
-            self.drain().result()
-        self.stop().result()
+        try:
+            if kind is None:
+                self.drain().result()
+        finally:
+            self.stop().result()
 
     async def __aenter__(self) -> Self:
-        await self.start()
+        starting = self.start()
+        try:
+            await starting
+        except BaseException:
+            self.stop().mark_seen()
+            raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None:
-            await self.drain()
-        await self.stop()
+        try:
+            if kind is None:
+                await self.drain()
+        finally:
+            await self.stop()
 
     # -- events ------------------------------------------------------------------------------------
 

@@ -369,9 +369,7 @@ def test_a_send_to_a_side_that_is_gone_raises_an_os_error(ends: tuple[Channel, C
         child.send(Frame(Kind.RESULT, 1, payload))
 
 
-def test_a_frame_that_the_system_refuses_ends_the_channel_for_both_sides(
-    ends: tuple[Channel, Channel], caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_frame_that_the_system_refuses_ends_the_channel_for_both_sides(ends: tuple[Channel, Channel]) -> None:
     """Dropped in silence, it would leave its call waiting for ever."""
     parent, _ = ends
     fd = os.dup(null_device())
@@ -380,7 +378,6 @@ def test_a_frame_that_the_system_refuses_ends_the_channel_for_both_sides(
     for end in ends:
         with pytest.raises(EOFError):
             end.receive()
-    assert "could not be sent" in caplog.text
 
 
 def test_closing_twice_is_fine(ends: tuple[Channel, Channel]) -> None:

@@ -483,9 +483,7 @@ def test_a_broken_installed_plugin_is_logged_by_name_and_the_others_are_there(
     points.add("mine", lambda: Plugin(strategies={"mine": Chooser}))
     assert type(Registry().resolve(STRATEGY, "mine")) is Chooser
     (record,) = caplog.records
-    assert record.getMessage() == (
-        "plugin broken of dist-of-broken (module_broken) cannot be loaded and is left out"
-    )
+    assert record.getMessage() == ("plugin broken of dist-of-broken (module_broken) cannot be loaded and is left out")
     assert record.exc_info is not None
 
 

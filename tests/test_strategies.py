@@ -274,9 +274,7 @@ def test_least_recently_used_does_not_choose_twice_who_has_not_begun_yet() -> No
         ((1, 1, 1), "a"),
     ],
 )
-def test_idle_first_takes_the_first_idle_task_and_else_the_least_loaded(
-    loads: tuple[int, ...], expected: str
-) -> None:
+def test_idle_first_takes_the_first_idle_task_and_else_the_least_loaded(loads: tuple[int, ...], expected: str) -> None:
     strategy = IdleFirst()
     tasks = joined(strategy, [FakeTask(name, load=load) for name, load in zip("abc", loads, strict=True)])
     assert chosen(strategy, tasks, 2) == expected * 2
@@ -467,9 +465,7 @@ def test_sticky_gives_texts_and_numbers_the_same_task_in_every_run() -> None:
         "print([s.next(tasks, N(key=key)).name for key in ['a', 'b', '', 'ü', 7, 2.5, -1, *range(20)]])"
     )
     runs = {
-        subprocess.check_output(
-            [sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, text=True
-        )
+        subprocess.check_output([sys.executable, "-c", code], env={**os.environ, "PYTHONHASHSEED": seed}, text=True)
         for seed in ("1", "2")
     }
     assert len(runs) == 1

@@ -29,6 +29,11 @@ class Answer(Future[Any]):
         error: BaseException | None = super().result(timeout).open()[1]
         return error
 
+    def _invoke_callbacks(self) -> None:
+        # Not on the thread that reads: what a callback waits for would never be read.
+        if self._done_callbacks:  # type: ignore[attr-defined] # of the base class, which typeshed does not show
+            threading.Thread(target=super()._invoke_callbacks, daemon=True).start()  # type: ignore[misc]
+
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio
 

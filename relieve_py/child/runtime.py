@@ -281,6 +281,10 @@ class Child:
         except EncodeError as error:
             self.answer(Kind.ERROR, number, error_payload(self.serializer, error))
         except OSError:  # the parent is gone
+            if self._channel.torn:
+                os.write(
+                    2, b"relieve_py: a signal handler raised in the middle of a message, so this child has to end\n"
+                )
             leave_with_parent()
 
     def _send(self, frame: Frame) -> None:
@@ -292,8 +296,8 @@ class Child:
         if self._main_sends:  # a handler of the user, in the middle of the send below
             self._sent_meanwhile.append(frame)
             return
-        self._main_sends = True
         try:
+            self._main_sends = True
             with self._writing:
                 self._channel.send(frame)
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import logging
 import os
@@ -21,6 +22,7 @@ from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
 from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.launchers.reaping import descendants_of, kill_group
+from relieve_py.serializers import Descriptors
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
 
@@ -143,37 +145,31 @@ class Connection:
         supervisor.watch(ours.fileno(), self._on_ready)
 
     def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
-        """Ask for a child: forked from the server, or exec'ed as ``command``."""
+        """Ask for a child: forked from the server, or exec'ed as ``command``. Raises OSError."""
         number = next(self._numbers)
         payload = pickle.dumps((command, spec.env))
-        streams: list[int] = []
-        try:
-            for fd in (0, 1, 2):
-                streams.append(_existing(fd))
-            self._launching[number] = observer
-            self._post(Frame(Kind.LAUNCH, number, payload, (), (spec.sock.fileno(), spec.page_fd, *streams)))
-        finally:
-            for fd in streams:
-                os.close(fd)
+        copies = Descriptors([])  # the spec is closed when the child is there, which may be before this was written
+        for fd in (spec.sock.fileno(), spec.page_fd):
+            copies.fds.append(os.dup(fd))
+        for fd in (0, 1, 2):
+            copies.fds.append(_existing(fd))
+        self._launching[number] = observer
+        self._post(Frame(Kind.LAUNCH, number, payload, (), copies.fds, 0, copies))
 
     def signal(self, pid: int, signum: int) -> None:
         """Have the server signal a child."""
         self._post(Frame(Kind.SIGNAL, 0, pickle.dumps((pid, signum))))
 
     def _post(self, frame: Frame) -> None:
-        if not self.alive:
-            return
-        # Descriptors are the caller's and may be closed once this returns, so the frame must be in the socket by then.
-        if not self._channel.post(frame):
-            self._channel._sock.setblocking(True)
-            try:
-                self._channel.flush()
-            finally:
-                self._channel._sock.setblocking(False)
+        """Send it; what the socket does not take now goes when it can, since this thread must not wait."""
+        if self.alive and not self._channel.post(frame):
+            self.supervisor.interest(self._channel.fileno(), True, True)
 
     # -- what the server says ----------------------------------------------------------------------
 
     def _on_ready(self) -> None:
+        if self._channel.queued and self._channel.flush():
+            self.supervisor.interest(self._channel.fileno(), True, False)
         try:
             frames = self._channel.receive()
         except (EOFError, ProtocolError):
@@ -210,11 +206,11 @@ class Connection:
         launching, self._launching = self._launching, {}
         children, self._children = self._children, {}
         for observer in launching.values():
-            observer.lost()
+            self.supervisor.post(observer.lost)
         for process, observer in children.values():
             process.kill_family()
             process.close()
-            observer.exited(None, signal.SIGKILL)
+            self.supervisor.post(observer.exited, None, signal.SIGKILL)
 
     def close(self) -> None:
         """End the server, and with it all its children, and reap it."""
@@ -228,6 +224,8 @@ class Connection:
 
     def retire(self) -> None:
         """Let the server end, and reap it when it has."""
+        if not self.alive:  # it was its own death, and it is reaped
+            return
         self.alive = False
         self.supervisor.unwatch(self._channel.fileno())
         self._channel.close()
@@ -258,7 +256,9 @@ def _existing(fd: int) -> int:
     """A copy of one of the standard streams, or of the null device where it is closed."""
     try:
         return os.dup(fd)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EBADF:
+            raise
         return os.open(os.devnull, os.O_RDWR)
 
 

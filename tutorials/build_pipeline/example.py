@@ -18,9 +18,7 @@ STEPS = ("link", "smoke-test", "sign", "upload")
 def fetch(folder: Path) -> list[Path]:
     """The first stage needs no child: copy a package of the standard library, and add a file that is broken."""
     source = folder / "source" / "app"
-    shutil.copytree(
-        Path(email.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__")
-    )
+    shutil.copytree(Path(email.__file__).parent, source, ignore=shutil.ignore_patterns("__pycache__"))
     (source / "unfinished.py").write_text("def later(:\n", encoding="utf-8")
     return sorted(source.rglob("*.py"))
 

@@ -78,8 +78,6 @@ class PeakEwma:
         """Seconds until the call would be done there, and the load to part equals."""
         latency = self._latencies.get(task.name)
         seconds = latency.at(now) if latency is not None else None
-        if (
-            seconds is None
-        ):  # a newcomer gets one call at once, and no more until that has told how long it takes
+        if seconds is None:  # a newcomer gets one call at once, and no more until that has told how long it takes
             return (math.inf if task.load else 0.0), task.load
         return seconds * (task.load + 1), task.load
