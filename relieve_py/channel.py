@@ -1,9 +1,8 @@
 """Frames over a socket, with descriptors: both ends of the channel between parent and child.
 
 The parent's end never blocks: ``post`` takes a frame at once and ``flush`` writes what is left when the socket has
-room.
-The child's end blocks. Nothing here locks: one thread may receive while another sends, and who else may call is the
-business of the owner.
+room. The child's end blocks. Nothing here locks: one thread may receive while another sends, and who else may call is
+the business of the owner.
 """
 
 from __future__ import annotations
@@ -54,8 +53,7 @@ class Channel:
         """Read once and return the frames that are complete; on a socket that does not block, maybe none.
 
         ``flags`` may be MSG_DONTWAIT. Raises EOFError when the other side is gone, ProtocolError when it does not
-        speak the
-        protocol.
+        speak the protocol.
         """
         try:
             nbytes, ancillary, flags, _ = self._sock.recvmsg_into([self._decoder.space()], _ANCILLARY, _CLOEXEC | flags)

@@ -42,6 +42,8 @@ LIFECYCLE = frozenset(
     }
 )
 """Names of lifecycle events, which user events may not have."""
+HOOKS = ("start", "ready", "exit", "restart", "error")
+"""Those of them for which tasks and workers have a method ``on_NAME``."""
 
 
 @attrs.frozen(kw_only=True)

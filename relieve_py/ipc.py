@@ -1,8 +1,7 @@
 """The channel to the parent, for code that runs in a child; harmless to import, and to call, in the parent too.
 
-Outside a child ``send`` does nothing and handlers are kept but never called, so that a module written for a child
-can be
-imported, and its functions called, anywhere.
+Outside a child ``send`` does nothing and handlers are kept but never called, so that a module written for a child can
+be imported, and its functions called, anywhere.
 """
 
 from __future__ import annotations
@@ -88,9 +87,8 @@ def send(name: str, *args: Any) -> None:
 def emit(name: str, *args: Any) -> Any:
     """Ask the parent: an event whose answer is what its first listener there returns.
 
-    Returns a ``concurrent.futures.Future`` that can also be awaited. Its ``result(timeout)`` raises what the
-    listener raised,
-    LookupError when nobody listens, and TimeoutError. Raises EncodeError, and LookupError outside a child.
+    Returns a ``concurrent.futures.Future`` that can also be awaited. Its ``result(timeout)`` raises what the listener
+    raised, LookupError when nobody listens, and TimeoutError. Raises EncodeError, and LookupError outside a child.
     """
     if _runtime is None:
         raise LookupError("ipc.emit() asks a parent, and this process is no child")

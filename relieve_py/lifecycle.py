@@ -144,8 +144,7 @@ def _as_classes(on: type[BaseException] | Iterable[type[BaseException]]) -> tupl
 @attrs.frozen
 class RetryPolicy:
     """When a call that failed is tried again: after a death of the child and a timeout; what the user's code
-    raised only
-    if ``on`` names it."""
+    raised only if ``on`` names it."""
 
     max: int = attrs.field(default=0, validator=[_whole, _at_least(0)])
     """How many times, after the first try."""
@@ -457,9 +456,8 @@ class Lifecycle:
         happened: list[Instruction] = [Disarm("start"), Disarm("grace"), Emit("exit", self.exit), Judge(self.exit)]
         if self.state is State.STOPPING:
             return happened + self._after_stop(now)
-        refused = self._start_error is not None and (self._asked or not self.was_ready)
-        silent = not self.was_ready and not (self._killed_from_outside(signum) and self.policy.wants(self.exit))
-        if self.state is State.STARTING and (refused or silent):
+        refused = self._asked and self._start_error is not None
+        if self.state is State.STARTING and (refused or not self.was_ready):
             return happened + self._give_up(self._why_not_started())
         if self.state is State.STARTING and self._start_error is not None:
             happened.append(Emit("error", Failed(task=self.name, method=None, error=self._start_error)))
@@ -470,10 +468,6 @@ class Lifecycle:
         return happened + self._restart_or_give_up(now, blamed, worked)
 
     # -- how it goes on ----------------------------------------------------------------------------
-
-    def _killed_from_outside(self, signum: int | None) -> bool:
-        """True for a death that says nothing of the script: somebody killed the child, and it was not this library."""
-        return signum in (Signals.SIGKILL, Signals.SIGTERM) and not self._forced
 
     def _after_stop(self, now: float) -> list[Instruction]:
         if self._then_restart:

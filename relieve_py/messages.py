@@ -6,13 +6,8 @@ from typing import Any
 
 from relieve_py.answers import with_late_cause
 from relieve_py.errors import DecodeError, MethodNotFound, ProtocolError, StartError
-from relieve_py.serializers import Descriptors, Payload, Serializer, decode
+from relieve_py.serializers import Payload, Serializer, decode
 from relieve_py.wire import Frame
-
-
-def payload_of(frame: Frame) -> Payload:
-    """What the frame carries, which now owns its descriptors."""
-    return Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
 
 
 def exports_of(serializer: Serializer, frame: Frame) -> tuple[str, ...]:
@@ -44,7 +39,7 @@ def start_error_of(serializer: Serializer, frame: Frame, task: str) -> StartErro
 def _plain(serializer: Serializer, frame: Frame) -> Any:
     """Plain data that the child runtime itself sent. Raises ProtocolError for anything else."""
     try:
-        told = decode(serializer, payload_of(frame), "a message of the child")
+        told = decode(serializer, Payload.of_frame(frame), "a message of the child")
     except DecodeError as error:
         raise ProtocolError(str(error)) from error
     if not isinstance(told, (list, tuple)):

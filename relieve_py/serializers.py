@@ -1,8 +1,7 @@
 """Objects to payloads and back: pickle 5 with out-of-band buffers, dill for what pickle cannot, json, cbor.
 
 A Payload is what a frame carries of an object: ``data``, large ``buffers`` that are not copied into it, and
-``descriptors``
-(sockets and files are handed over as descriptors and arrive as the same Python type).
+``descriptors`` (sockets and files are handed over as descriptors and arrive as the same Python type).
 
 ``pickle`` tries three ways, each slower and stronger than the one before: plain ``pickle.dumps``; a pickler that knows
 descriptors, memoryviews, and functions and classes that the other side cannot import (each of those is sent by value,
@@ -56,6 +55,11 @@ class Payload:
         self.data = data
         self.buffers = buffers
         self.descriptors = descriptors
+
+    @classmethod
+    def of_frame(cls, frame: Frame) -> Payload:
+        """What the frame carries, which now owns its descriptors."""
+        return cls(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
 
     def to_frame(self, kind: int, number: int, flags: int = 0) -> Frame:
         """The frame that carries it; it keeps the descriptors open until it is sent."""

@@ -39,7 +39,7 @@ from relieve_py.lifecycle import (
     Settle,
     State,
 )
-from relieve_py.messages import exports_of, missing_of, payload_of, start_error_of
+from relieve_py.messages import exports_of, missing_of, start_error_of
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, Serializer, decode, encode
 from relieve_py.streams import Items
@@ -134,6 +134,11 @@ class Slot:
     def kill(self, signum: int) -> Reply:
         """Make the child leave by that signal; the Reply gives the exit record."""
         return self._ask("kill()", self._stop_waiters, lambda now: self.life.kill(now, signum))
+
+    def until_ready(self) -> Reply:
+        """A Reply of the task, once the child that runs or is being launched is ready."""
+        ready = self.life.state is State.READY
+        return self._ask("start()", self._start_waiters, lambda now: [Settle("start")] if ready else [])
 
     def until_exit(self) -> Reply:
         """A Reply of the exit record of the last child: when there is none running and none will follow."""
@@ -689,7 +694,7 @@ class Slot:
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(frame)
             case Kind.EVENT:
-                self._strand.submit(self._event, birth, frame.number, payload_of(frame))
+                self._strand.submit(self._event, birth, frame.number, Payload.of_frame(frame))
             case _:
                 self._handle_state(birth, frame)
 
@@ -761,7 +766,7 @@ class Slot:
             self.on_room()
 
     def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
-        return Encoded(self._serializer, payload_of(frame), f"the result of {call.title}", is_error)
+        return Encoded(self._serializer, Payload.of_frame(frame), f"the result of {call.title}", is_error)
 
     def _event(self, birth: Birth, number: int, payload: Payload) -> None:
         """On the strand: an event of the child; with a number it is a question."""

@@ -10,12 +10,12 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from relieve_py import farewell, plugins
 from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
 from relieve_py.child.boot import Objects, Plan, encode_objects
+from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
 from relieve_py.lifecycle import NEVER, Lifecycle, RestartPolicy, State, restart_policy
@@ -116,12 +116,11 @@ def _sys_path() -> list[str]:
     return [os.path.abspath(entry) if entry == "" or not os.path.isabs(entry) else entry for entry in sys.path]
 
 
-class Task:
+class Task(Entered):
     """A supervised slot for one child process; it outlives restarts. Use one of its subclasses, or make your own.
 
-    ``target`` is a script (a path or a dotted module name), or a class, an object or a function. The keyword
-    options are
-    those of ``TaskOptions``; wrong ones raise TypeError or ValueError.
+    ``target`` is a script (a path or a dotted module name), or a class, an object or a function. The keyword options
+    are those of ``TaskOptions``; wrong ones raise TypeError or ValueError.
     """
 
     _program: ClassVar[bool] = True
@@ -278,44 +277,8 @@ class Task:
         """A Reply of the exit record, once the last child is gone and no other will follow."""
         return self._slot.until_exit()
 
-    def __enter__(self) -> Self:
-        if self.state is State.NEW or not self._slot.life.accepts:
-            starting = self.start()
-        try:
-            starting.result()
-        except BaseException:  # also Ctrl-C: whoever does not get in need not get out
-            self.stop().mark_seen()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the calls that were given, then stop; after an exception stop at once."""
-        try:
-            if kind is None:
-                self.drain().result()
-        finally:
-            self.stop().result()
-
-    async def __aenter__(self) -> Self:
-        if self.state is State.NEW or not self._slot.life.accepts:
-            starting = self.start()
-        try:
-            await starting
-        except BaseException:
-            self.stop().mark_seen()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                await self.drain()
-        finally:
-            await self.stop()
+    def _enter(self) -> Reply | None:
+        return self._slot.until_ready() if self._slot.life.accepts else self.start()
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -484,8 +447,5 @@ class ForkTask(Task):
     def _no_start(self, what: str) -> TypeError:
         return TypeError(f"ForkTask {self.name!r} wraps one child and cannot be {what}; use ScriptTask for that")
 
-    def __enter__(self) -> Self:
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
+    def _enter(self) -> Reply | None:
+        return None

@@ -10,8 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-LONGEST_WAIT = 3600.0
-"""Seconds that one wait lasts at most: poll() takes no more than 24 days, and the loop simply waits again."""
+from relieve_py.supervisor import LONGEST_WAIT
 
 
 class Wake:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from relieve_py import plugins
 from relieve_py.answers import complete
 from relieve_py.calls import Call
-from relieve_py.events import Emitter, Failed, StateChanged
+from relieve_py.events import HOOKS, Emitter, Failed, StateChanged
 from relieve_py.patterns import matches
 from relieve_py.replies import Reply
 
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from relieve_py.tasks import Task
 
 logger = logging.getLogger("relieve_py")
-
-_HOOKS = ("start", "ready", "exit", "restart", "error")
 
 
 class Follower(Protocol):
@@ -108,7 +106,7 @@ class Voice:
             self._log(name, args[0])
             if isinstance(args[0], Failed):
                 complete(args[0].error)
-            if name in _HOOKS:
+            if name in HOOKS:
                 self._run_hook(task, f"on_{name}", args)
             if plugins.observed():
                 plugins.tell(task, name, args[0])

@@ -9,12 +9,13 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 from relieve_py.calls import Outcome
+from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, RelieveError
-from relieve_py.events import Emitter, Exit, Failed, Listener, Ready, Restarting, Started
+from relieve_py.events import HOOKS, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
 from relieve_py.patterns import matches
@@ -24,10 +25,8 @@ from relieve_py.tasks import CallableTask, ForkTask, Task
 logger = logging.getLogger("relieve_py")
 _counter = itertools.count(1)
 
-_HOOKS = ("start", "ready", "exit", "restart", "error")
 
-
-class Worker:
+class Worker(Entered):
     """Several tasks under one roof: started, told and stopped together, with listeners that also reach tasks added
     later."""
 
@@ -134,43 +133,6 @@ class Worker:
         """A Reply of the worker, once none of its tasks has open calls."""
         return gather([task.drain() for task in self], self.emitter.strand, self._all_started)
 
-    def __enter__(self) -> Self:
-        starting = self.start()
-        try:
-            starting.result()
-        except BaseException:  # also Ctrl-C: whoever does not get in need not get out
-            self.stop().mark_seen()
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Finish the calls that were given, then stop; after an exception stop at once."""
-        try:
-            if kind is None:
-                self.drain().result()
-        finally:
-            self.stop().result()
-
-    async def __aenter__(self) -> Self:
-        starting = self.start()
-        try:
-            await starting
-        except BaseException:
-            self.stop().mark_seen()
-            raise
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            if kind is None:
-                await self.drain()
-        finally:
-            await self.stop()
-
     # -- events ------------------------------------------------------------------------------------
 
     def on(self, name: str, listener: Listener | None = None) -> Any:
@@ -200,7 +162,7 @@ class Worker:
         """An event of a task; called by the task, on its own strand."""
         if not lifecycle:
             self.emitter.strand.submit(self.on_message, name, *args)
-        elif name in _HOOKS:
+        elif name in HOOKS:
             self.emitter.strand.submit(getattr(self, f"on_{name}"), *args)
         with self._lock:
             met = [entry for entry in self._event_waiters if matches(entry[0], name)]
@@ -321,9 +283,8 @@ class QueueWorker(Worker):
     def run(self, *names: str) -> Reply:
         """Run those tasks, or all, each to its exit. The Reply gives their exit records in the order they were added.
 
-        A task that is removed or stopped before its turn is not run; None stands in its place. Raises KeyError for
-        a name
-        that is not there, AlreadyRunning for a task that runs or waits to run, EncodeError for start arguments.
+        A task that is removed or stopped before its turn is not run; None stands in its place. Raises KeyError for a
+        name that is not there, AlreadyRunning for a task that runs or waits to run, EncodeError for start arguments.
         """
         chosen = [self.task(name) for name in names] or list(self)
         chosen = [task for task in self if task in chosen]
@@ -378,11 +339,8 @@ class QueueWorker(Worker):
             exit.settle(None)
         return super().stop(timeout)
 
-    def __enter__(self) -> Self:
-        return self
-
-    async def __aenter__(self) -> Self:
-        return self
+    def _enter(self) -> Reply | None:
+        return None  # run() starts them
 
 
 def _checked_concurrency(value: Any) -> int:

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from relieve_py.answers import Encoded
-from relieve_py.serializers import Descriptors, Payload, Serializer
+from relieve_py.serializers import Payload, Serializer
 from relieve_py.wire import Frame, Kind
 
 
@@ -61,6 +61,5 @@ class Questions:
         with self._lock:
             answer = self._open.pop(frame.number, None)
         if answer is not None and answer.set_running_or_notify_cancel():
-            descriptors = Descriptors(list(frame.fds)) if frame.fds else None
-            payload = Payload(frame.payload, frame.buffers, descriptors)
+            payload = Payload.of_frame(frame)
             answer.set_result(Encoded(serializer, payload, "the parent's answer", frame.kind == Kind.ERROR))

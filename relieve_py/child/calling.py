@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
-from relieve_py.serializers import Descriptors, Payload, decode, encode
+from relieve_py.serializers import Payload, decode, encode
 from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import STREAM_WINDOW, Frame, Kind
 
@@ -169,7 +169,7 @@ class Caller:
     def _perform(self, frame: Frame) -> tuple[Kind, Payload | None] | None:
         """Call the function; its answer, or None when that comes later."""
         child, number, mode = self._child, frame.number, frame.flags
-        payload = Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
+        payload = Payload.of_frame(frame)
         method, id, created_at, args, kwargs = decode(child.serializer, payload, "the arguments")
         del payload
         try:

@@ -1,9 +1,8 @@
 """The life of a child: boot, become ready, serve what comes over the channel, leave.
 
 Two threads take turns at the channel. While the main thread is idle it reads for itself, so that a call needs no
-hand-off
-between threads. While it runs the user's code, the watching thread reads: it queues calls, handles what cannot wait
-(cancel, stop, events, the parent's death), and is silent otherwise.
+hand-off between threads. While it runs the user's code, the watching thread reads: it queues calls, handles what
+cannot wait (cancel, stop, events, the parent's death), and is silent otherwise.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ from relieve_py.child.process import (
 )
 from relieve_py.errors import EncodeError
 from relieve_py.poller import make_poller
-from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Serializer, decode, encode
+from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload
 from relieve_py.wire import Frame, Kind
 
@@ -241,7 +240,7 @@ class Child:
                     interrupt(self.main_thread)
 
     def _decode_event(self, frame: Frame) -> tuple[str, list[Any]]:
-        payload = Payload(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
+        payload = Payload.of_frame(frame)
         name, args = decode(self.serializer, payload, "the event")
         return name, list(args)
 

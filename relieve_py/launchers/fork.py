@@ -1,12 +1,10 @@
 """The launcher that forks this very process, threads and all: the child sees all memory, and inherits all hazards.
 
-Locks that other threads hold at that moment stay locked in the child for ever. Use it for functions over large
-data that is
-only read, from a program with few threads.
+Locks that other threads hold at that moment stay locked in the child for ever. Use it for functions over large data
+that is only read, from a program with few threads.
 
-The process is forked twice: into a server for this one child, which forks the child. So the child is reaped, and
-what it
-leaves behind is killed, in the same way as that of any other launcher.
+The process is forked twice: into a server for this one child, which forks the child. So the child is reaped, and what
+it leaves behind is killed, in the same way as that of any other launcher.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """The process that makes children and reaps them: with one thread, so that it may fork at any time.
 
 For ``forkserver`` and ``spawn`` there is one, exec'ed and clean, which forks children, or forks and execs fresh
-interpreters. For ``fork`` each child has one of its own, forked from the parent for that child. It is the
-sub-reaper of its
-children: when one ends, it kills what that left behind, reaps it exactly once, and reports the status. When its control
-channel ends, the parent is gone, and it kills everything and leaves.
+interpreters. For ``fork`` each child has one of its own, forked from the parent for that child. It is the sub-reaper
+of its children: when one ends, it kills what that left behind, reaps it exactly once, and reports the status. When
+its control channel ends, the parent is gone, and it kills everything and leaves.
 """
 
 from __future__ import annotations

@@ -1,0 +1,70 @@
+"""``with`` and ``async with`` for what is started and stopped: tasks and workers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self
+
+from relieve_py.replies import Reply
+
+
+class Entered(ABC):
+    """Entering starts it and waits until it is ready; leaving finishes what it was given, and stops it.
+
+    After an exception it is stopped at once. Whoever is interrupted on the way in or out leaves nothing running.
+    """
+
+    @abstractmethod
+    def start(self) -> Reply:
+        """Start it; settles when it is ready."""
+
+    @abstractmethod
+    def stop(self) -> Reply:
+        """Stop it; settles when it has."""
+
+    @abstractmethod
+    def drain(self) -> Reply:
+        """Settles when it has nothing left to do."""
+
+    def _enter(self) -> Reply | None:
+        """Settles when it is ready, started for that if need be; None when there is nothing to wait for."""
+        return self.start()
+
+    def __enter__(self) -> Self:
+        ready = self._enter()
+        if ready is not None:
+            try:
+                ready.result()
+            except BaseException:
+                self.stop().mark_seen()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                self.drain().result()
+        finally:
+            self.stop().result()
+
+    async def __aenter__(self) -> Self:
+        ready = self._enter()
+        if ready is not None:
+            try:
+                await ready
+            except BaseException:
+                self.stop().mark_seen()
+                raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            if kind is None:
+                await self.drain()
+        finally:
+            await self.stop()
