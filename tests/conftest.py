@@ -99,7 +99,7 @@ def _children() -> Iterator[tuple[int, str]]:
     for child in psutil.Process().children(recursive=True):
         try:
             if child.ppid() != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
-                yield child.pid, f"{child.name()} {child.status()}"
+                yield child.pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
         except psutil.NoSuchProcess:
             continue
 

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.child.process import print_error
+from relieve_py.child.process import hold_signals, print_error
 from relieve_py.patterns import matches
 
 KEEP = 1000
@@ -82,6 +82,7 @@ class Handlers:
             self._changed.wait_for(lambda: self._handled >= target)
 
     def _work(self) -> None:
+        hold_signals()  # they are the main thread's, which may hold them
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._queue))

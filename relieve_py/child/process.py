@@ -8,6 +8,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -15,6 +16,26 @@ from relieve_py.telling import user_traceback
 
 INTERRUPT = signal.SIGURG
 """The signal that wakes the main thread for an interrupt. Its default action is nothing, so it can never kill."""
+
+
+_HELD = (
+    *(signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGALRM),
+    *(signal.SIGVTALRM, signal.SIGPROF, signal.SIGURG, signal.SIGCHLD, signal.SIGWINCH, signal.SIGIO),
+)
+_mask: Callable[[int, Iterable[int]], object] = getattr(signal.pthread_sigmask, "__wrapped__", signal.pthread_sigmask)
+
+
+def hold_signals() -> None:
+    """Have this thread run no handler of these signals until ``release_signals``; handlers that are due run first.
+
+    The function below the one of the signal module is five times faster, and this is on the path of every answer.
+    """
+    _mask(signal.SIG_BLOCK, _HELD)
+
+
+def release_signals() -> None:
+    """Have this thread run handlers again; those that are due run now."""
+    _mask(signal.SIG_UNBLOCK, _HELD)
 
 
 def become_child() -> None:

@@ -27,11 +27,13 @@ from relieve_py.child.loading import Exports, load_module, load_program, run_con
 from relieve_py.child.process import (
     become_child,
     exit_code_of,
+    hold_signals,
     interrupt,
     leave,
     leave_with_parent,
     on_interrupt,
     print_error,
+    release_signals,
 )
 from relieve_py.errors import EncodeError
 from relieve_py.poller import make_poller
@@ -254,6 +256,7 @@ class Child:
         self._poller.change(self._channel.fileno(), yes, False)
 
     def _watch(self) -> None:
+        hold_signals()  # they are the main thread's, which may hold them
         while True:
             self._poller.wait(None)
             with self._reading:
@@ -295,14 +298,18 @@ class Child:
         if self._main_sends:  # a handler of the user, in the middle of the send below
             self._sent_meanwhile.append(frame)
             return
+        self._main_sends = True
         try:
-            self._main_sends = True
+            hold_signals()  # a handler that is due runs here, all others when the frame is whole
             with self._writing:
                 self._channel.send(frame)
         finally:
             self._main_sends = False
-            while self._sent_meanwhile:  # also when the handler that sent them raises
-                self._send(self._sent_meanwhile.popleft())
+            try:
+                while self._sent_meanwhile:  # also when the handler that sent them raises
+                    self._send(self._sent_meanwhile.popleft())
+            finally:
+                release_signals()
         if self._interrupted_meanwhile:
             self._interrupted_meanwhile = False
             self._interrupted()
