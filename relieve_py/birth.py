@@ -108,6 +108,7 @@ class Birth:
 
 def _page_descriptor() -> int:
     """A descriptor of one page of shared memory, in no file system that can be full, where there is such a thing."""
+    fd: int
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("relieve_py")
     else:

@@ -9,15 +9,15 @@ class EpollPoller:
     """Which descriptors are ready, on Linux. Interest may be changed from any thread while another waits."""
 
     def __init__(self) -> None:
-        self._epoll = select.epoll()
+        self._epoll = select.epoll()  # type: ignore[attr-defined,unused-ignore]
 
     def add(self, fd: int) -> None:
-        self._epoll.register(fd, select.EPOLLIN)
+        self._epoll.register(fd, select.EPOLLIN)  # type: ignore[attr-defined,unused-ignore]
 
     def change(self, fd: int, read: bool, write: bool) -> None:
         # Without interest, a hang-up is still told; ONESHOT makes that once, so that the thread does not spin on it.
-        events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)
-        self._epoll.modify(fd, events or select.EPOLLONESHOT)
+        events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)  # type: ignore[attr-defined,unused-ignore]
+        self._epoll.modify(fd, events or select.EPOLLONESHOT)  # type: ignore[attr-defined,unused-ignore]
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)

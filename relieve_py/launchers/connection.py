@@ -67,7 +67,7 @@ class ServedProcess:
         with self._lock:
             if self._pidfd is not None:
                 with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signum)
+                    signal.pidfd_send_signal(self._pidfd, signum)  # type: ignore[attr-defined,unused-ignore]
                 return
         self._server.supervisor.post(self._server.signal, self.pid, signum)
 
@@ -78,7 +78,8 @@ class ServedProcess:
             if self._pidfd is None:
                 return
             with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(self._pidfd, 0)  # it lives, so what has its number is below it
+                # It lives, so what has its number is below it.
+                signal.pidfd_send_signal(self._pidfd, 0)  # type: ignore[attr-defined,unused-ignore]
                 below = descendants_of(self.pid)
                 kill_group(self.pid)
                 for pid in below:

@@ -85,7 +85,9 @@ class Server:
             self._become(frame, command, env)
         become_group_leader(pid)
         self._children[pid] = frame.number
-        pidfds = [os.pidfd_open(pid)] if sys.platform == "linux" else []
+        pidfds: list[int] = []
+        if sys.platform == "linux":
+            pidfds.append(os.pidfd_open(pid))
         try:
             self._channel.send(Frame(Kind.LAUNCHED, frame.number, pickle.dumps(pid), (), pidfds))
         finally:
