@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from relieve_py.answers import Encoded
+from relieve_py.child.process import release_signals
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.wire import Frame, Kind
 
@@ -32,7 +33,11 @@ class Answer(Future[Any]):
     def _invoke_callbacks(self) -> None:
         # Not on the thread that reads: what a callback waits for would never be read.
         if self._done_callbacks:  # type: ignore[attr-defined] # of the base class, which typeshed does not show
-            threading.Thread(target=super()._invoke_callbacks, daemon=True).start()  # type: ignore[misc]
+            threading.Thread(target=self._run_callbacks, daemon=True).start()
+
+    def _run_callbacks(self) -> None:
+        release_signals()  # the thread that reads holds them, and a new thread has the mask of the one that starts it
+        super()._invoke_callbacks()  # type: ignore[misc]
 
     def __await__(self) -> Generator[Any, None, Any]:
         import asyncio

@@ -9,7 +9,19 @@ from typing import Any
 import pytest
 from support import KITCHEN, Heard, T, heard, script
 
-from relieve_py import CallableTask, CloudWorker, QueueWorker, ScriptTask, State, Worker, WorkerFull, current_event
+from relieve_py import (
+    CallableTask,
+    CloudWorker,
+    ForkTask,
+    QueueWorker,
+    ScriptTask,
+    State,
+    Worker,
+    WorkerFull,
+    current_event,
+    fork,
+    ipc,
+)
 
 
 @pytest.mark.feature(46)
@@ -250,3 +262,19 @@ def test_a_queue_worker_hears_its_tasks_too() -> None:
     began = queue.wait_for("began")
     queue.run().result(T)
     assert began.result(T) == ("x",)
+
+
+def test_a_handler_in_the_child_runs_with_no_signal_held_back() -> None:
+    """What it starts would inherit that, and could then not be terminated."""
+
+    def program() -> None:
+        def tell() -> None:
+            ipc.send("mask", [int(signum) for signum in signal.pthread_sigmask(signal.SIG_BLOCK, [])])
+
+        ipc.on("go", tell)
+
+    task = ForkTask(fork(program))
+    mask = task.wait_for("mask")
+    task.send("go").result(T)
+    assert mask.result(T) == ([],)
+    task.stop().result(T)
