@@ -328,6 +328,8 @@ class CloudWorker(Remote, Worker):
             raise StrategyError(
                 f"strategy {name!r} raised {type(error).__name__} for {call.title}: {error}", strategy=name
             ) from error
+        if hasattr(task, "__await__") and hasattr(task, "close"):
+            task.close()  # a coroutine, which nobody will await
         if task not in candidates:
             raise StrategyError(f"strategy {name!r} chose {task!r}, which is not among the candidates", strategy=name)
         return cast(Task, task)
