@@ -329,7 +329,8 @@ def _encode_rich(obj: Any) -> Payload:
             return Payload(_dump_by_value(obj))
         except Exception:
             raise error from None
-    return Payload(file.getbuffer(), buffers, owner if fds else None)
+    # Not getbuffer(): the collector may close the file before its view, and that is an error nobody can catch.
+    return Payload(file.getvalue(), buffers, owner if fds else None)
 
 
 def _dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import array
+import gc
 import io
 import os
 import pickle
 import socket
 import ssl
+import sys
 import threading
 from pathlib import Path
 
@@ -45,6 +47,18 @@ def test_encoding_a_large_array_copies_nothing() -> None:
     payload = encode(PICKLE, source)
     source[7] = 9
     assert memoryview(payload.buffers[0])[7] == 9
+
+
+@pytest.mark.parametrize("rich", [False, True])
+def test_a_payload_that_is_part_of_a_cycle_is_collected_in_silence(rich: bool) -> None:
+    cycle: list[object] = [encode(PICKLE, (lambda: 1) if rich else [1])]
+    cycle.append(cycle)
+    seen: list[object] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "unraisablehook", seen.append)
+        del cycle
+        gc.collect()
+    assert not seen
 
 
 @pytest.mark.parametrize("size", [1, OUT_OF_BAND - 1, OUT_OF_BAND, OUT_OF_BAND + 1])
