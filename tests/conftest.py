@@ -56,6 +56,14 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 # -- nothing is left behind ------------------------------------------------------------------------
 
+_shared: list[relieve_py.Worker] = []
+
+
+@pytest.fixture(scope="session")
+def shared() -> list[relieve_py.Worker]:
+    """Workers that the tests of a module share. Put them in, and their children may be replaced during a test."""
+    return _shared
+
 
 @attrs.frozen
 class Belongings:
@@ -94,10 +102,15 @@ def belongings() -> Belongings:
 
 
 def _children() -> Iterator[tuple[int, str]]:
-    """All descendants but the server, which is made once, is this process's own child, and has its name in its code."""
+    """All descendants but the server, which is made once, is this process's own child, and has its name in its code;
+    and but the members of shared workers, with the servers that they have for themselves (by the fork launcher)."""
     here = os.getpid()
-    for child in psutil.Process().children(recursive=True):
+    children = psutil.Process().children(recursive=True)
+    members = {task.pid for worker in _shared for task in worker}
+    for child in children:
         try:
+            if child.pid in members or members.intersection(grandchild.pid for grandchild in child.children()):
+                continue
             if child.ppid() != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
                 yield child.pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
         except psutil.NoSuchProcess:

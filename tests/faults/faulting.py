@@ -1,0 +1,252 @@
+"""The harness of the fault table: a pool under load, faulty calls made in every way, and the proof that nothing is
+lost by them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+
+from relieve_py import CallableTask, CloudWorker, RestartPolicy, State
+
+FAULTY = str(Path(__file__).parent / "scripts" / "faulty.py")
+DEADLINE = 20.0
+"""Seconds within which every call has to end, on a machine that does much else."""
+KILL_TIMEOUT = 0.3
+"""Of the pools: seconds that a child may go on after it was told to give up."""
+PATIENT = RestartPolicy(max_restarts=1_000_000, max_delay=0.1)
+"""The restart policy of a pool whose children die all the time."""
+WAYS = ("get", "call", "stream", "map")
+IN_FLIGHT = 3
+PACE = 0.002
+"""Seconds between two calls of the load, which is there to be in the way, not to measure anything."""
+
+
+@attrs.frozen
+class Ended:
+    """How one call ended."""
+
+    value: Any = None
+    error: BaseException | None = None
+
+
+def error(cls: type[BaseException], match: str = "", **attributes: Any) -> Callable[[Ended], None]:
+    """Expects that error, with ``match`` in its text, and such attributes."""
+
+    def check(ended: Ended) -> None:
+        assert ended.error is not None, f"no error, but {ended.value!r:.200}"
+        if not isinstance(ended.error, cls):
+            raise AssertionError(f"no {cls.__name__}, but {ended.error!r:.300}") from ended.error
+        assert match in str(ended.error)
+        found = {name: getattr(ended.error, name) for name in attributes}
+        assert found == attributes
+
+    return check
+
+
+def value(expected: Any) -> Callable[[Ended], None]:
+    """Expects that value."""
+
+    def check(ended: Ended) -> None:
+        if ended.error is not None:
+            raise ended.error
+        assert ended.value == expected
+
+    return check
+
+
+@attrs.frozen(kw_only=True)
+class Row:
+    """A faulty call, and how it ends."""
+
+    function: str
+    args: tuple[Any, ...]
+    """At most one, since ``map`` gives one."""
+    ends: Callable[[Ended], None]
+    """What ``get``, ``stream`` and ``map`` have to show."""
+    called: Callable[[Ended], None] | None
+    """What ``call`` has to show; None: it is accepted, and an ``error`` event shows the same as ``ends``."""
+    ways: tuple[str, ...]
+
+
+def case(
+    number: int,
+    function: str,
+    *args: Any,
+    ends: Callable[[Ended], None],
+    called: Callable[[Ended], None] | None = None,
+    ways: tuple[str, ...] = WAYS,
+    id: str = "",
+) -> Any:
+    """A parameter of a test: one row of the fault table, or part of one."""
+    row = Row(function=function, args=args, ends=ends, called=called, ways=ways)
+    return pytest.param(row, id=f"{number}-{id or function}", marks=pytest.mark.fault(number))
+
+
+class Load:
+    """Ordinary calls that are in flight the whole time: each has to succeed, once, with its own value."""
+
+    def __init__(self, worker: CloudWorker) -> None:
+        self._worker = worker
+        self._over = threading.Event()
+        self._settled: Counter[int] = Counter()  # by done-callbacks, which run on one strand
+        self._made = 0
+        self._forgiven: tuple[type[BaseException], ...] = ()
+        self._wrong: list[str] = []
+        self._thread = threading.Thread(target=self._run, name="load", daemon=True)
+        self._thread.start()
+
+    def forgive(self, *errors: type[BaseException]) -> None:
+        """From now on such an error is a right end, too: the test kills children whatever they run."""
+        self._forgiven = errors
+
+    def stop(self) -> None:
+        """Let what is in flight end, and judge."""
+        self._over.set()
+        self._thread.join(2 * DEADLINE)
+        assert not self._thread.is_alive(), "a call of the load never ended"
+        assert not self._wrong, f"{len(self._wrong)} of {self._made} calls of the load went wrong: {self._wrong[:3]}"
+
+    def settled_once(self) -> None:
+        """Judge the callbacks; when none can be under way any more."""
+        assert self._settled == dict.fromkeys(range(self._made), 1), "not every call of the load ended exactly once"
+
+    def _run(self) -> None:
+        flight: deque[tuple[int, Any]] = deque()
+        while flight or not self._over.is_set():
+            while len(flight) < IN_FLIGHT and not self._over.is_set():
+                flight.append((self._made, self._worker.get("echo", self._made)))
+                flight[-1][1].add_done_callback(lambda reply, n=self._made: self._settled.update([n]))
+                self._made += 1
+            self._judge(*flight.popleft())
+            self._over.wait(PACE)
+
+    def _judge(self, n: int, reply: Any) -> None:
+        try:
+            got = reply.result(DEADLINE)
+        except self._forgiven:
+            return
+        except BaseException as wrong:
+            self._wrong.append(f"call {n}: {wrong!r}")
+        else:
+            if got != n:
+                self._wrong.append(f"call {n} gave {got!r}")
+
+
+class Pool:
+    """A worker that the tests of a module share, under load during each of them."""
+
+    def __init__(self, worker: CloudWorker, launcher: str) -> None:
+        self.worker = worker
+        self.launcher = launcher
+        self.load: Load
+        self._size = len(worker)
+        self._errors: deque[Any] = deque()  # Failed records
+        self._told = threading.Condition()
+        self._settled: Counter[int] = Counter()
+        worker.on("error", self._hear)
+
+    def _hear(self, record: Any) -> None:
+        with self._told:
+            self._errors.append(record)
+            self._told.notify_all()
+
+    def next_error(self) -> BaseException:
+        """That of the next ``error`` event, which nobody has asked for yet."""
+        with self._told:
+            assert self._told.wait_for(lambda: bool(self._errors), DEADLINE), "no error event came"
+            failure: BaseException = self._errors.popleft().error
+            return failure
+
+    # -- one faulty call ---------------------------------------------------------------------------
+
+    def make(self, way: str, function: str, *args: Any, **options: Any) -> Ended:
+        """Make that call in that way, and see how it ends: once, and in time."""
+        began = time.monotonic()
+        through = self.worker.options(**options)
+        try:
+            ended = Ended(getattr(self, f"_{way}")(through, function, *args))
+        except BaseException as failure:
+            ended = Ended(error=failure)
+        assert time.monotonic() - began < DEADLINE, f"{way} of {function} took too long: {ended}"
+        return ended
+
+    def _reply(self, reply: Any) -> Any:
+        mark = id(reply)
+        reply.add_done_callback(lambda done: self._settled.update([mark]))
+        return reply.result(DEADLINE)
+
+    def _get(self, through: Any, function: str, *args: Any) -> Any:
+        return self._reply(through.get(function, *args))
+
+    def _call(self, through: Any, function: str, *args: Any) -> Any:
+        return self._reply(through.call(function, *args))
+
+    @staticmethod
+    def _stream(through: Any, function: str, *args: Any) -> Any:
+        stream = through.stream(function, *args)
+        try:
+            return list(stream)
+        finally:
+            assert list(stream) == [], "a stream that has ended goes on"
+
+    @staticmethod
+    def _map(through: Any, function: str, *args: Any) -> Any:
+        results = through.map(function, args[:1] or [None])
+        try:
+            return next(results)
+        finally:
+            assert list(results) == [], "one item gave more than one result"
+
+    def bears(self, row: Row) -> None:
+        """Every way to make the row's call ends as the row says."""
+        for way in row.ways:
+            ended = self.make(way, row.function, *row.args)
+            try:
+                if way != "call":
+                    row.ends(ended)
+                elif row.called is not None:
+                    row.called(ended)
+                else:
+                    value(None)(ended)
+                    row.ends(Ended(error=self.next_error()))
+            except AssertionError as wrong:
+                wrong.add_note(f"by {way}()")
+                raise
+
+    # -- before and after --------------------------------------------------------------------------
+
+    def under_load(self) -> Iterator[Pool]:
+        """For a fixture: the load before, and after the test the proof that the pool is whole again."""
+        self.load = Load(self.worker)
+        try:
+            yield self
+        finally:
+            self.load.stop()
+        self.is_whole()
+        self.load.settled_once()
+        assert max(self._settled.values(), default=1) == 1, "a call ended twice"
+        assert not self._errors, f"failures that nobody expected: {self._errors}"
+
+    def is_whole(self) -> None:
+        """It has its size, every task serves, and nothing is open."""
+        assert len(self.worker) == self._size
+        for n, task in enumerate(self.worker):
+            assert task.get("echo", n).result(DEADLINE) == n
+            assert task.state is State.READY
+        assert self.worker.drain().result(DEADLINE) is self.worker
+        assert len({task.pid for task in self.worker}) == self._size
+        stats = self.worker.stats()
+        assert (stats.running, stats.queued) == (0, 0)
+
+
+def make_pool(launcher: str, size: int = 2, **options: Any) -> Pool:
+    """Not started."""
+    settings = {"launcher": launcher, "kill_timeout": KILL_TIMEOUT, "restart": PATIENT, **options}
+    return Pool(CloudWorker(CallableTask(FAULTY, **settings), size=size), launcher)
