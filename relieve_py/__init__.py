@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from relieve_py.events import current_event as current_event
     from relieve_py.farewell import stop_all as stop_all
     from relieve_py.hookspecs import hookimpl as hookimpl
-    from relieve_py.lifecycle import RestartPolicy as RestartPolicy
-    from relieve_py.lifecycle import RetryPolicy as RetryPolicy
     from relieve_py.lifecycle import State as State
     from relieve_py.plugins import register as register
     from relieve_py.plugins import unregister as unregister
+    from relieve_py.policies import RestartPolicy as RestartPolicy
+    from relieve_py.policies import RetryPolicy as RetryPolicy
     from relieve_py.replies import Reply as Reply
     from relieve_py.streams import Stream as Stream
     from relieve_py.tasks import CallableTask as CallableTask
@@ -78,7 +78,8 @@ _HOMES = {
     "events": ("Event", "Exit", "current_event"),
     "farewell": ("stop_all",),
     "hookspecs": ("hookimpl",),
-    "lifecycle": ("RestartPolicy", "RetryPolicy", "State"),
+    "lifecycle": ("State",),
+    "policies": ("RestartPolicy", "RetryPolicy"),
     "plugins": ("register", "unregister"),
     "replies": ("Reply",),
     "streams": ("Stream",),

@@ -11,7 +11,7 @@ import attrs
 
 from relieve_py.errors import CallTimeout
 from relieve_py.events import Strand
-from relieve_py.lifecycle import RetryPolicy
+from relieve_py.policies import RetryPolicy
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer, encode
 from relieve_py.streams import Items, Stream

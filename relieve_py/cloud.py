@@ -17,7 +17,8 @@ from relieve_py.delays import Delays
 from relieve_py.errors import NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, Strand
 from relieve_py.health import WorkerStats
-from relieve_py.lifecycle import RetryPolicy, State, retry_policy
+from relieve_py.lifecycle import State
+from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
 from relieve_py.replies import Reply, gather, settle_in_order
 from relieve_py.streams import Stream
@@ -77,11 +78,11 @@ class CloudWorker(Remote, Worker):
 
     def _joined(self, task: Task) -> None:
         self._with_strategy(lambda: self._strategy.push(task))
-        task._slot.on_room = self._pump
+        task._slot.traffic.on_room = self._pump
         self._pump()
 
     def _left(self, task: Task) -> None:
-        task._slot.on_room = None
+        task._slot.traffic.on_room = None
         self._with_strategy(lambda: self._strategy.remove(task))
         self._pump()
 
@@ -166,7 +167,7 @@ class CloudWorker(Remote, Worker):
         return sorted({name for task in self for name in task.exports})
 
     def _width(self) -> int:
-        return sum(task._slot.table.concurrency for task in self)
+        return sum(task._slot.traffic.table.concurrency for task in self)
 
     def send(self, name: str, *args: Any) -> Reply:
         """Send the strategy's next task an event. The Reply gives that task. Raises EncodeError."""
@@ -302,7 +303,7 @@ class CloudWorker(Remote, Worker):
                 self._backlog.out -= 1
             call.reply.fail(error)
             return True
-        task._slot.submit(call)
+        task._slot.traffic.submit(call)
         return True
 
     def _candidates(self, call: Call) -> tuple[Task, ...]:
@@ -310,7 +311,7 @@ class CloudWorker(Remote, Worker):
         running = [task for task in self._members.values() if task._slot.life.state is State.READY]
         if call.mode is Mode.EVENT or getattr(self._strategy, "waits", False):
             return tuple(running)
-        return tuple(task for task in running if task._slot.table.room > 0 and not task._slot.busy)
+        return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.busy)
 
     def _choose(self, candidates: tuple[Task, ...], call: Call) -> Task:
         """The strategy's choice, which now counts as taken. Raises StrategyError."""

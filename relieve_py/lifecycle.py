@@ -1,4 +1,4 @@
-"""Pure decisions about one slot: its states, the legal moves, when to restart and when to retry.
+"""Pure decisions about one slot: its states and the legal moves between them.
 
 Nothing here touches a process, a lock or a clock: events and the time come in, instructions come out, and the
 supervisor carries them out.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 import random
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from signal import Signals
 from typing import Any
 
@@ -17,6 +17,7 @@ import attrs
 
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
 from relieve_py.events import Exit, Failed, Ready, Restarting, Started, StateChanged
+from relieve_py.policies import RestartPolicy
 
 
 class State(enum.Enum):
@@ -50,136 +51,6 @@ _LEGAL: dict[State, frozenset[State]] = {
 
 HEALTHY_UPTIME = 10.0
 """Seconds after which a child counts as healthy, so that the next restart is not a step of a crash loop."""
-MIN_BACKOFF = 0.05
-"""Seconds that the second restart of a crash loop waits at least, and the base of the backoff when ``delay`` is 0."""
-
-
-LONGEST_DELAY = 86400.0
-"""Seconds that no backoff exceeds, whatever its factor."""
-
-
-def _grown(seconds: float, factor: float, times: int) -> float:
-    """``seconds * factor ** times``, bounded."""
-    try:
-        return min(float(seconds * factor**times), LONGEST_DELAY)
-    except OverflowError:
-        return LONGEST_DELAY
-
-
-def _at_least(limit: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
-    def check(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{attribute.name} must be a number, not {value!r}")
-        if not value >= limit:
-            raise ValueError(f"{attribute.name} must be at least {limit}, not {value!r}")
-
-    return check
-
-
-def _whole(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"{attribute.name} must be a whole number, not {value!r}")
-
-
-@attrs.frozen
-class RestartPolicy:
-    """When a child that ended is followed by another.
-
-    A death counts towards the budget when no call was running (a death that a call caused costs that call) and it was
-    no normal exit. Each such death in a row makes the next restart wait longer; a call that is finished, or a healthy
-    uptime, starts over.
-    """
-
-    mode: str = attrs.field(default="always")
-    """``"always"``, ``"on-failure"`` (not after exit code 0) or ``"never"``."""
-    max_restarts: int = attrs.field(default=10, validator=[_whole, _at_least(0)])
-    """The budget: this many counted deaths within ``within`` seconds; one more and the task is FAILED."""
-    within: float = attrs.field(default=60.0, validator=_at_least(0))
-    """Seconds of the sliding window of the budget."""
-    delay: float = attrs.field(default=0.0, validator=_at_least(0))
-    """Seconds before the first restart; 0 restarts at once."""
-    backoff: float = attrs.field(default=2.0, validator=_at_least(1))
-    """Each further restart of a crash loop waits this many times longer."""
-    max_delay: float = attrs.field(default=30.0, validator=_at_least(0))
-    """Seconds that no delay exceeds."""
-
-    @mode.validator
-    def _known(self, attribute: attrs.Attribute[str], value: str) -> None:
-        if value not in ("always", "on-failure", "never"):
-            raise ValueError(f"mode must be 'always', 'on-failure' or 'never', not {value!r}")
-
-    def wants(self, exit: Exit) -> bool:
-        """True when a child that ended like this should be followed by another."""
-        return self.mode == "always" or (self.mode == "on-failure" and not exit.ok)
-
-    def delay_before(self, in_a_row: int, jitter: float) -> float:
-        """Seconds before the restart after ``in_a_row`` counted deaths; ``jitter`` in [0, 1) takes off up to a
-        tenth."""
-        if in_a_row <= 1:
-            return min(self.delay, self.max_delay)
-        seconds = _grown(max(self.delay, MIN_BACKOFF), self.backoff, in_a_row - 2 + (self.delay > 0))
-        return min(seconds, self.max_delay) * (1 - 0.1 * jitter)
-
-
-NEVER = RestartPolicy(mode="never")
-
-
-def restart_policy(option: bool | RestartPolicy | None, default: RestartPolicy) -> RestartPolicy:
-    """What a user's ``restart=`` means. Raises TypeError."""
-    if option is None:
-        return default
-    if isinstance(option, bool):
-        return RestartPolicy() if option else NEVER
-    if isinstance(option, RestartPolicy):
-        return option
-    raise TypeError(f"restart must be True, False or a RestartPolicy, not {option!r}")
-
-
-def _as_classes(on: type[BaseException] | Iterable[type[BaseException]]) -> tuple[type[BaseException], ...]:
-    if isinstance(on, type) or not isinstance(on, Iterable):
-        return (on,)  # what is no class is refused by the validator
-    return tuple(on)
-
-
-@attrs.frozen
-class RetryPolicy:
-    """When a call that failed is tried again: after a death of the child and a timeout; what the user's code
-    raised only if ``on`` names it."""
-
-    max: int = attrs.field(default=0, validator=[_whole, _at_least(0)])
-    """How many times, after the first try."""
-    on: tuple[type[BaseException], ...] = attrs.field(default=(), converter=_as_classes)
-    """Exceptions of the user's code that are retried too."""
-    delay: float = attrs.field(default=0.0, validator=_at_least(0))
-    """Seconds before the first retry."""
-    backoff: float = attrs.field(default=1.0, validator=_at_least(1))
-    """Each further retry waits this many times longer."""
-
-    @on.validator
-    def _classes(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:
-        if not all(isinstance(cls, type) and issubclass(cls, BaseException) for cls in value):
-            raise TypeError(f"on must be exception classes, not {value!r}")
-
-    def allows(self, failures: int, error: BaseException, died: bool) -> bool:
-        """True when, after ``failures`` failed tries the last of which ended with ``error``, another is due."""
-        return failures <= self.max and (died or isinstance(error, self.on))
-
-    def delay_before(self, failures: int) -> float:
-        """Seconds before the retry that follows ``failures`` failed tries."""
-        return _grown(self.delay, self.backoff, failures - 1)
-
-
-def retry_policy(option: int | RetryPolicy | None, default: RetryPolicy) -> RetryPolicy:
-    """What a user's ``retries=`` means. Raises TypeError or ValueError."""
-    if option is None:
-        return default
-    if isinstance(option, RetryPolicy):
-        return option
-    if isinstance(option, bool) or not isinstance(option, int):
-        raise TypeError(f"retries must be a whole number or a RetryPolicy, not {option!r}")
-    if option < 0:
-        raise ValueError(f"retries must be at least 0, not {option!r}")
-    return RetryPolicy(max=option)
 
 
 # -- instructions: what the supervisor has to do, in this order ------------------------------------

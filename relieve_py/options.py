@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import attrs
 
-from relieve_py.lifecycle import RestartPolicy
+from relieve_py.policies import RestartPolicy
 
 
 class TaskKeywords(TypedDict, total=False):

@@ -9,8 +9,8 @@ from typing import Any, cast
 import attrs
 
 from relieve_py.calls import Call, CallOptions, Mode
-from relieve_py.lifecycle import RetryPolicy, retry_policy
 from relieve_py.mapping import Map
+from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.replies import Reply
 from relieve_py.streams import Stream
 

@@ -66,6 +66,11 @@ class Supervisor:
         """True on the I/O thread."""
         return threading.get_ident() == self._thread.ident
 
+    @staticmethod
+    def now() -> float:
+        """The time that timers go by, in seconds."""
+        return time.monotonic()
+
     # -- descriptors -------------------------------------------------------------------------------
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:

@@ -18,8 +18,9 @@ from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
-from relieve_py.lifecycle import NEVER, Lifecycle, RestartPolicy, State, restart_policy
+from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
+from relieve_py.policies import NEVER, RestartPolicy, restart_policy
 from relieve_py.remote import Remote
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
@@ -211,7 +212,7 @@ class Task(Entered):
     @property
     def load(self) -> int:
         """Calls waiting for and running on this task."""
-        return self._slot.table.load
+        return self._slot.traffic.table.load
 
     @property
     def exports(self) -> tuple[str, ...]:
@@ -313,7 +314,7 @@ class Task(Entered):
             self._core.encode_now()
         call.encode(self._core.serializer, args, {})
         reply = cast(Reply, call.make_reply(self._emitter.strand))
-        self._slot.submit(call)
+        self._slot.traffic.submit(call)
         return reply
 
     # -- to be overridden --------------------------------------------------------------------------
@@ -376,7 +377,7 @@ class CallableTask(Remote, Task):
             self._core.encode_now()
         call.encode(self._core.serializer, args, kwargs)
         reply = call.make_reply(self._emitter.strand)
-        self._slot.submit(call)
+        self._slot.traffic.submit(call)
         return reply
 
     @property
@@ -387,7 +388,7 @@ class CallableTask(Remote, Task):
         return self.exports
 
     def _width(self) -> int:
-        return self._slot.table.concurrency
+        return self._slot.traffic.table.concurrency
 
 
 class Fork:

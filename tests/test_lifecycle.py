@@ -21,10 +21,10 @@ from relieve_py.lifecycle import (
     Launch,
     Lifecycle,
     Refuse,
-    RestartPolicy,
     Settle,
     State,
 )
+from relieve_py.policies import RestartPolicy
 
 KILL_TIMEOUT = 5.0
 START_TIMEOUT = 30.0

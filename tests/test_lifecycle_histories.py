@@ -23,10 +23,10 @@ from relieve_py.lifecycle import (
     Launch,
     Lifecycle,
     Refuse,
-    RestartPolicy,
     Settle,
     State,
 )
+from relieve_py.policies import RestartPolicy
 
 KILL_TIMEOUT = 5.0
 RUNNING = (State.STARTING, State.READY, State.STOPPING)

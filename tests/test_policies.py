@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relieve_py.errors import TaskDied
-from relieve_py.lifecycle import (
+from relieve_py.policies import (
     LONGEST_DELAY,
     MIN_BACKOFF,
     NEVER,

@@ -16,7 +16,8 @@ from relieve_py.cli.screen import console_of, encoded, paint
 from relieve_py.cli.script import stem
 from relieve_py.cli.session import Session, checked
 from relieve_py.events import Exit, Failed, Ready, Restarting
-from relieve_py.lifecycle import RestartPolicy, State
+from relieve_py.lifecycle import State
+from relieve_py.policies import RestartPolicy
 from relieve_py.replies import Reply
 from relieve_py.tasks import ScriptTask
 from relieve_py.workers import Worker

@@ -36,9 +36,10 @@ def main() -> None:
     port = ports.get(timeout=10)
     print("a page that is there:", fetch(port, "/page.html"))
     print("a page that is not:", fetch(port, "/nothing.html"))
-    print("a page that kills:", fetch(port, "/crash"))
+    outcome = fetch(port, "/crash")
 
     port = ports.get(timeout=10)  # of the next server
+    print("a page that kills:", outcome)
     print("after the crash:", fetch(port, "/page.html"))
     print("restarts so far:", task.restarts)
     task.stop().result()

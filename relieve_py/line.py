@@ -1,0 +1,244 @@
+"""The line to one slot's child: its channel, what is sent on it, and whose turn it is to read."""
+
+from __future__ import annotations
+
+import functools
+import select
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from relieve_py.birth import Birth
+from relieve_py.errors import ProtocolError
+from relieve_py.supervisor import Supervisor
+from relieve_py.turns import Turns
+from relieve_py.wire import Frame
+
+PARKED = 0.001
+"""Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a
+caller in a loop; more: what the child says unasked after such a loop is heard later."""
+
+
+class Station(Protocol):
+    """Who listens at this end. None of these is called under the slot's lock."""
+
+    def heard(self, birth: Birth, frame: Frame) -> None:
+        """A frame of the child; with the turn to read. Raises ProtocolError for one that a child must not send."""
+        ...
+
+    def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
+        """What came is no frame, or not one that a child may send."""
+        ...
+
+    def hung_up(self, birth: Birth) -> None:
+        """The channel has ended."""
+        ...
+
+    def interrupted(self) -> None:
+        """A caller was interrupted (Ctrl-C) in the middle of handling a frame, which may be lost."""
+        ...
+
+    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
+        """On the I/O thread: what was put off until the reader was done is due."""
+        ...
+
+
+class Line:
+    """The channel of one child after another. Methods may be called from any thread unless they say otherwise."""
+
+    def __init__(self, station: Station, supervisor: Supervisor, lock: threading.Lock) -> None:
+        self.birth: Birth | None = None  # whose channel it is; set under the lock
+        self.lock = lock  # owner: the slot's; see there
+        self._station = station
+        self._supervisor = supervisor
+        self._turns = Turns()
+        self._death: tuple[Birth, int | None, int | None] | None = None  # to be handled when the reader is done
+        self._parked = False  # callers read the channel, the I/O thread does not
+        self._unparking = False  # a timer will look whether they still do
+        self._callers_reads = self._reads_seen = 0
+        self._handling = False  # a caller's thread is in the middle of handling frames
+
+    # -- one child's channel -----------------------------------------------------------------------
+
+    def open(self, birth: Birth) -> None:
+        """Under the lock: this child's channel is the line now."""
+        self.birth = birth
+        self._parked = False
+        self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
+
+    def close(self, birth: Birth) -> None:
+        """Let go of the child."""
+        with self.lock:
+            if self.birth is birth:
+                self.birth = None
+            self._supervisor.unwatch(birth.channel.fileno())
+            birth.close()
+
+    def forget(self, lock: threading.Lock) -> None:
+        """In a process that was just forked: the child belongs to the original."""
+        self.lock = lock
+        self._turns = Turns()
+        birth, self.birth = self.birth, None
+        if birth is not None:
+            birth.forget()
+
+    def post(self, frame: Frame) -> None:
+        """Under the lock: send a frame; what the socket does not take now is sent when it can."""
+        birth = self.birth
+        if birth is not None and birth.channel.fileno() >= 0 and not birth.channel.post(frame):
+            self._update_interest()
+
+    def _update_interest(self) -> None:
+        """Under the lock: the I/O thread reads unless a caller does, and writes while something is left to write."""
+        birth = self.birth
+        if birth is not None and not birth.hung_up:
+            read, write = not self._parked, birth.channel.queued > 0
+            self._supervisor.interest(birth.channel.fileno(), read, write)
+
+    # -- callers that read -------------------------------------------------------------------------
+
+    def read_until(self, settled: Callable[[], bool], deadline: float | None, more: Callable[[], bool]) -> None:
+        """Read on this thread until ``settled()``, the deadline, or somebody else has to do it. ``more()`` tells
+        whether other answers are expected."""
+        if self._supervisor.here or not self._turns.take_to_wait():
+            return
+        try:
+            # With the turn, the birth stays until all its calls have lost their number.
+            birth = self.birth
+            if birth is None or birth.hung_up or self._death is not None or settled():
+                return
+            if not self._parked:
+                self._park(True)
+            self._turns.wait(
+                birth.channel.fileno(),
+                lambda: settled() or self._death is not None,
+                functools.partial(self._read_as_caller, birth),
+                deadline,
+            )
+        finally:
+            self._turns.give_back()
+            if self._handling or self._death is not None:
+                self._hand_over()
+            elif more():
+                self._park(False)
+            elif not self._unparking:
+                self._unparking = True
+                self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+            self._callers_reads += 1
+
+    def attend(self) -> None:
+        """Somebody waits without reading: the I/O thread has to."""
+        if self._parked and not self._turns.caller_reads:
+            self._park(False)
+
+    def attend_always(self) -> None:
+        """Under the lock: who waits may not be who reads, so the I/O thread has to."""
+        if self._parked:
+            self._parked = False
+            self._update_interest()
+
+    def nudge(self) -> None:
+        """Something happened that a caller who reads may be waiting for."""
+        self._turns.nudge()
+
+    def _park(self, yes: bool) -> None:
+        """Have the I/O thread leave the channel to callers, or not."""
+        with self.lock:
+            self._parked = yes
+            self._update_interest()
+
+    def _unpark(self) -> None:
+        """I/O thread: read again, unless callers have done so since the last look."""
+        if self._callers_reads != self._reads_seen or self._turns.caller_reads:
+            self._reads_seen = self._callers_reads
+            self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+        else:
+            self._unparking = False
+            self._park(False)
+
+    def _read_as_caller(self, birth: Birth) -> bool:
+        """Read once. An interruption in the middle (Ctrl-C) may have lost a frame, and _hand_over looks for it."""
+        self._handling = True
+        alive = self._receive(birth)
+        self._handling = False
+        return alive
+
+    def _hand_over(self) -> None:
+        """The I/O thread reads again; deaths that waited for the reader are handled there."""
+        with self.lock:
+            self._parked = False
+            self._update_interest()
+            interrupted, self._handling = self._handling, False
+            death, self._death = self._death, None
+        if interrupted:
+            self._station.interrupted()
+        if death is not None:
+            self._supervisor.post(self._station.died, *death)
+
+    # -- on the I/O thread -------------------------------------------------------------------------
+
+    def _on_channel(self, birth: Birth) -> None:
+        """The channel can be read or written."""
+        with self.lock:
+            if birth is not self.birth or birth.hung_up:
+                return
+            if birth.channel.queued and birth.channel.flush():
+                self._update_interest()
+        if self._turns.take():
+            try:
+                self._receive(birth)
+            finally:
+                self._turns.give_back()
+            if self._death is not None:
+                self._hand_over()
+
+    def read_out(self, birth: Birth, code: int | None, signum: int | None) -> bool:
+        """The child was reaped: read what it had still said.
+
+        False when that is not to be done now: another reads, after whom the station hears of the death again, or it
+        has been done.
+        """
+        with self.lock:
+            self._death = birth, code, signum
+        self._turns.nudge()
+        if not self._turns.take():
+            return False
+        try:
+            with self.lock:
+                self._death = None
+                known = birth is not self.birth  # the reader had posted this again, and that was first
+            if not known:
+                self._read_the_rest(birth)
+        finally:
+            self._turns.give_back()
+        return not known
+
+    def _read_the_rest(self, birth: Birth) -> None:
+        poll = select.poll()
+        if birth.channel.fileno() < 0:
+            return
+        poll.register(birth.channel.fileno(), select.POLLIN)
+        while poll.poll(0) and self._receive(birth):
+            continue
+
+    def _receive(self, birth: Birth) -> bool:
+        """With the turn to read: read once and have it handled; False when nothing more will come."""
+        try:
+            for frame in birth.channel.receive():
+                self._station.heard(birth, frame)
+        except EOFError:
+            self._hang_up(birth)
+            return False
+        except ProtocolError as error:
+            self._hang_up(birth)
+            self._station.broke_protocol(birth, error)
+            return False
+        return True
+
+    def _hang_up(self, birth: Birth) -> None:
+        with self.lock:
+            if birth.hung_up:
+                return
+            birth.hung_up = True
+            self._supervisor.unwatch(birth.channel.fileno())
+        self._station.hung_up(birth)

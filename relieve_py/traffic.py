@@ -1,0 +1,355 @@
+"""The calls of one slot: queued, sent to its child, answered, cancelled, timed out, and judged when the child dies."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from relieve_py.answers import Encoded
+from relieve_py.calls import Call, Mode
+from relieve_py.delays import Delays
+from relieve_py.endings import Endings, Owner, died
+from relieve_py.errors import RelieveError
+from relieve_py.events import Exit, Strand, log_later
+from relieve_py.lifecycle import Instruction, Lifecycle, State
+from relieve_py.line import Line
+from relieve_py.messages import missing_of
+from relieve_py.replies import Reply, settle_in_order
+from relieve_py.serializers import Payload, Serializer
+from relieve_py.streams import Items
+from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.table import CallTable
+from relieve_py.wire import Frame, Kind
+
+Deeds = list[Callable[[], object]]
+LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
+
+
+class Host(Protocol):
+    """The slot, as its calls see it."""
+
+    life: Lifecycle
+
+    def act(self, decide: Callable[[float], list[Instruction]]) -> None:
+        """Decide under the lock, and do what was decided."""
+        ...
+
+    def carry_out(self, instructions: list[Instruction], after: Deeds) -> None:
+        """Under the lock: do what was decided."""
+        ...
+
+    def do(self, after: Deeds) -> None:
+        """Without the lock: the deeds that run code of others."""
+        ...
+
+
+class Traffic:
+    """The calls of one slot; their carrier, and the home of those that no worker sent. Methods may be called from any
+    thread unless they say otherwise."""
+
+    def __init__(
+        self,
+        host: Host,
+        owner: Owner,
+        line: Line,
+        supervisor: Supervisor,
+        serializer: Serializer,
+        strand: Strand,
+        startable: bool,
+    ) -> None:
+        self.owner = owner
+        self.table = CallTable()
+        self.busy = False  # the child asked for no calls
+        self.on_room: Callable[[], object] | None = None  # its worker: there is room, or the state has changed
+        self._host = host
+        self._life = host.life
+        self._line = line
+        self._supervisor = supervisor
+        self._serializer = serializer
+        self._strand = strand
+        self._startable = startable
+        self._endings = Endings(owner)
+        self._delays = Delays(self.resubmit)
+        self._timers: dict[int, Timer] = {}  # of sent calls, by number
+        self._drain_waiters: list[Reply] = []
+        self._deciding = 0  # calls that raised, and may be tried again
+        self._at_hand: Call | None = None  # the call whose answer is being handled
+
+    @property
+    def _lock(self) -> threading.Lock:
+        return self._line.lock
+
+    # -- in ----------------------------------------------------------------------------------------
+
+    def submit(self, call: Call) -> None:
+        """Send the call, or queue it until that is possible; starts a task that was never started."""
+        after: Deeds = []
+        with self._lock:
+            call.carrier = self
+            if call.home is None:
+                call.home = self
+            if self._life.state is State.NEW and self._startable:
+                self._host.carry_out(self._life.start(self._supervisor.now()), after)
+            if not self._life.accepts:
+                self._turn_away(call, self._life.refusal(), after)
+            elif call.mode is Mode.EVENT and self._life.state is State.READY:
+                self.table.begin(call)
+                self._send(call, after)
+            else:
+                self.table.waiting.append(call)
+                self._pump(after)
+        self._host.do(after)
+
+    def _turn_away(self, call: Call, error: RelieveError, after: Deeds) -> None:
+        """A call that is not with the child cannot stay: its worker has others to give it to."""
+        if call.home is not None and call.home is not self:
+            after += [functools.partial(call.home.resubmit, [call]), functools.partial(self._ended, call)]
+        else:
+            after.append(functools.partial(self._endings.give_up, call, error))
+
+    def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
+        """Home of its own calls: queue them again, before all others, after ``delay`` seconds."""
+        after: Deeds = []
+        if delay > 0 and self._life.accepts:
+            self._delays.add(calls, delay)
+            return
+        with self._lock:
+            if self._life.accepts:
+                self.table.requeue(calls)
+                self._pump(after)
+            else:
+                error = self._life.refusal()
+                after += [functools.partial(self._endings.give_up, call, error) for call in calls]
+        self._host.do(after)
+
+    def pump(self) -> None:
+        """Send what may be sent: there is room, or the state has changed."""
+        after: Deeds = []
+        with self._lock:
+            self._pump(after)
+        self._host.do(after)
+        if self.on_room is not None:
+            self.on_room()
+
+    def _pump(self, after: Deeds) -> None:
+        """Under the lock: send what may be sent."""
+        while self._life.state is State.READY and (call := self.table.next(self.busy)) is not None:
+            self._send(call, after)
+
+    def _send(self, call: Call, after: Deeds) -> None:
+        """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
+        call.carrier = self
+        if call.reply.cancelled():
+            self.table.finish(call.number)
+            after.append(lambda: self._ended(call))
+            return
+        payload = call.payload
+        self._line.post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
+        if call.home is not self:  # of a worker
+            self._line.attend_always()
+        if call.timeout is not None:
+            due = self._supervisor.now() + call.timeout
+            self._timers[call.number] = self._supervisor.at(
+                due, self._deadline, call, call.number, self._life.generation
+            )
+
+    # -- what a caller does with a call ------------------------------------------------------------
+
+    def cancel(self, call: Call) -> None:
+        """The caller has no more use for it: drop it, or interrupt it."""
+        after: Deeds = []
+        with self._lock:
+            if self.table.drop(call) or self._delays.drop(call):
+                after.append(lambda: self._ended(call))
+            else:
+                self._abandon(call, after)
+        self._host.do(after)
+
+    def credit(self, call: Call, items: int) -> None:
+        """Let the call's stream send so many more items."""
+        with self._lock:
+            if call.number:
+                self._line.post(Frame(Kind.CREDIT, call.number, items.to_bytes(8, "little")))
+
+    def read_for(self, call: Call, deadline: float | None) -> None:
+        """Read the channel on this thread until the call settles, the deadline, or somebody else has to do it."""
+        number, reply = call.number, call.reply
+        if number:
+            self._line.read_until(
+                lambda: reply.settled() or call.number != number, deadline, lambda: bool(self.table.sent)
+            )
+
+    def attend(self, call: Call) -> None:
+        """Somebody waits for the call without reading."""
+        self._line.attend()
+
+    def _abandon(self, call: Call, after: Deeds) -> bool:
+        """Under the lock: interrupt a sent call, and replace the child if it does not give up in time."""
+        number = self.table.abandon(call)
+        if not number:
+            return False
+        self._forget_timer(number)
+        self._line.post(Frame(Kind.CANCEL, number))
+        due = self._supervisor.now() + self._life.kill_timeout
+        self._timers[number] = self._supervisor.at(due, self._still_there, number, self._life.generation)
+        after.append(lambda: self._ended(call))
+        return True
+
+    def _deadline(self, call: Call, number: int, generation: int) -> None:
+        """I/O thread: the call's time is over."""
+        after: Deeds = []
+        with self._lock:
+            if generation != self._life.generation or call.number != number or not self._abandon(call, after):
+                return
+        error = call.timed_out(self._life.name)
+        after.insert(0, functools.partial(self._endings.failed, call, error, lost=True))
+        self._host.do(after)
+
+    def _still_there(self, number: int, generation: int) -> None:
+        """I/O thread: an interrupted call has not given up within kill_timeout."""
+
+        def decide(now: float) -> list[Instruction]:
+            if generation != self._life.generation or number not in self.table.sent:
+                return []
+            log_later(logging.WARNING, "task %r does not answer an interrupt; its child is killed", self._life.name)
+            return self._life.replace(now)
+
+        self._host.act(decide)
+
+    def _forget_timer(self, number: int) -> None:
+        timer = self._timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    # -- out: with the turn to read ----------------------------------------------------------------
+
+    def answered(self, frame: Frame) -> bool:
+        """An answer of the child; False when the frame is none. Raises ProtocolError."""
+        match frame.kind:
+            case Kind.RESULT:
+                self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)))
+            case Kind.END:
+                self._over(frame, lambda call: call.reply.settle(None))
+            case Kind.ERROR:
+                self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
+            case Kind.DELIVERED:
+                self._over(frame, lambda call: call.reply.settle(self.owner.face))
+            case Kind.MISSING:
+                error = missing_of(self._serializer, frame, self._life.name)
+                self._over(frame, lambda call: self._endings.give_up(call, error))
+            case Kind.ITEM | Kind.ACCEPTED:
+                self._underway(frame)
+            case _:
+                return False
+        return True
+
+    def _underway(self, frame: Frame) -> None:
+        """A call was accepted, or sent an item."""
+        call = self.table.sent.get(frame.number)
+        if call is not None and frame.kind == Kind.ACCEPTED:
+            call.reply.settle(None)
+        elif call is not None and isinstance(call.reply, Items):
+            call.reply.item(self._encoded(frame, call))
+
+    def _over(self, frame: Frame, settle: Callable[[Call], object]) -> None:
+        """The call with that number has ended in the child."""
+        after: Deeds = []
+        with self._lock:
+            known = frame.number in self.table.sent
+            call = self._at_hand = self.table.sent.get(frame.number)
+            self.table.finish(frame.number)
+            if self._timers:
+                self._forget_timer(frame.number)
+            if self.table.waiting:
+                self._pump(after)
+        if call is not None and settle(call) is not LATER:
+            self._ended(call)
+        self._at_hand = None
+        self._host.do(after)
+        if known:
+            self._tell_drained()
+            if self.on_room is not None:
+                self.on_room()
+
+    def _raised(self, call: Call, encoded: Encoded) -> object:
+        """The user's code raised. While it is open whether the call is tried again, the call is, too."""
+        if not self._endings.must_decide(call):
+            return call.reply.settle(encoded)
+        with self._lock:
+            self._deciding += 1
+        self._endings.decide(call, encoded, self._decided)
+        return LATER
+
+    def _decided(self, call: Call) -> None:
+        with self._lock:
+            self._deciding -= 1
+        self._ended(call)
+
+    def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
+        return Encoded(self._serializer, Payload.of_frame(frame), f"the result of {call.title}", is_error)
+
+    def reading_interrupted(self) -> None:
+        """The caller who read was interrupted, maybe in the middle of an answer, which then is lost."""
+        with self._lock:
+            call, self._at_hand = self._at_hand, None
+        if call is not None:
+            lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
+            self._endings.give_up(call, lost)
+            self._ended(call)
+
+    # -- ends --------------------------------------------------------------------------------------
+
+    def judge(self, exit: Exit, begun: int, after: Deeds) -> None:
+        """Under the lock: what becomes of the calls that the dead child had; ``begun`` is the last that it began."""
+        for timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        started, untouched = self.table.lose(begun)
+        for call in started:
+            error = died(call, exit, self._life.restarts)
+            after.append(functools.partial(self._endings.failed, call, error, lost=True))
+            after.append(functools.partial(self._ended, call))
+        for home in {id(call.home): call.home for call in untouched}.values():
+            calls = [call for call in untouched if call.home is home]
+            if home is self:
+                self.table.requeue(calls)
+            elif home is not None:
+                after.append(functools.partial(home.resubmit, calls))
+                after += [functools.partial(self._ended, call) for call in calls]
+        after.append(self._tell_drained)
+
+    def refuse(self, error: RelieveError, after: Deeds) -> None:
+        """Under the lock: no child will come for the calls that wait."""
+        waiting = [*self._delays.take_all(), *self.table.waiting]
+        self.table.waiting.clear()
+        for call in waiting:
+            self._turn_away(call, error, after)
+        after.append(self._tell_drained)
+
+    def _ended(self, call: Call) -> None:
+        if call.home is not None:
+            call.home.ended(call, self)
+
+    def ended(self, call: Call, carrier: object) -> None:
+        """Home of its own calls: somebody may wait for all of them."""
+        self._tell_drained()
+
+    def drain(self, reply: Reply) -> None:
+        """Settle the reply with the task when there are no open calls."""
+        with self._lock:
+            self._drain_waiters.append(reply)
+        self._tell_drained()
+
+    def _tell_drained(self) -> None:
+        if not self._drain_waiters:
+            return
+        with self._lock:
+            if self.table.load or self._delays or self._deciding:
+                return
+            replies, self._drain_waiters = self._drain_waiters, []
+        for reply in replies:
+            settle = functools.partial(reply.settle, self.owner.face)
+            settle_in_order(self._strand, settle, reply.asked_by_listener)
