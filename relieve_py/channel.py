@@ -15,6 +15,7 @@ import socket
 from collections import deque
 
 from relieve_py.errors import ProtocolError
+from relieve_py.serializers import Descriptors
 from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
@@ -30,6 +31,11 @@ def pair() -> tuple[socket.socket, socket.socket]:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
     ours.setblocking(False)
     return ours, theirs
+
+
+def take_descriptors(frame: Frame) -> list[int]:
+    """The descriptors of a frame that came, which are the caller's from now on."""
+    return frame.owner.take() if isinstance(frame.owner, Descriptors) else []
 
 
 class Channel:
@@ -53,26 +59,39 @@ class Channel:
         """Read once and return the frames that are complete; on a socket that does not block, maybe none.
 
         ``flags`` may be MSG_DONTWAIT. Raises EOFError when the other side is gone, ProtocolError when it does not
-        speak the protocol.
+        speak the protocol, or announces more than there is memory for. Descriptors are closed with their frame, unless
+        somebody takes them from its owner.
         """
         try:
             nbytes, ancillary, flags, _ = self._sock.recvmsg_into([self._decoder.space()], _ANCILLARY, _CLOEXEC | flags)
         except (BlockingIOError, InterruptedError):
             return []
-        except ConnectionError as error:
-            raise EOFError("the other side is gone") from error
+        except OSError as error:
+            raise EOFError(f"the other side is gone: {error}") from error
         if ancillary:
             self._take_descriptors(ancillary, flags)
         if nbytes == 0:
             raise EOFError("the other side is gone")
-        frames = self._decoder.filled(nbytes)
+        try:
+            frames = self._decoder.filled(nbytes)
+        except MemoryError:
+            raise ProtocolError("a frame needs more memory than there is") from None
+        if self._arrived or any(frame.fds for frame in frames):
+            self._hand_out_descriptors(frames)
+        return frames
+
+    def _hand_out_descriptors(self, frames: list[Frame]) -> None:
+        """Each frame gets what it announces; what is left can only be for the one that is not complete."""
         # Looked at before any frame has its own, so that close() finds them all.
-        if sum(len(frame.fds) for frame in frames) > len(self._arrived):
+        announced = sum(len(frame.fds) for frame in frames)
+        if announced > len(self._arrived):
             raise ProtocolError("a frame announces descriptors that did not come")
+        if len(self._arrived) - announced > (MAX_DESCRIPTORS if self._decoder.midway else 0):
+            raise ProtocolError("descriptors came that no frame announces")
         for frame in frames:
             if frame.fds:
-                frame.fds = [self._arrived.popleft() for _ in frame.fds]
-        return frames
+                owner = Descriptors([self._arrived.popleft() for _ in frame.fds])
+                frame.fds, frame.owner = owner.fds, owner
 
     def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]], flags: int) -> None:
         for level, kind, data in ancillary:

@@ -38,6 +38,11 @@ class Descriptors:
     def __init__(self, fds: list[int]) -> None:
         self.fds = fds
 
+    def take(self) -> list[int]:
+        """The descriptors, which are the caller's from now on."""
+        fds, self.fds = self.fds, []
+        return fds
+
     def __del__(self) -> None:
         while self.fds:
             try:
@@ -58,8 +63,8 @@ class Payload:
 
     @classmethod
     def of_frame(cls, frame: Frame) -> Payload:
-        """What the frame carries, which now owns its descriptors."""
-        return cls(frame.payload, frame.buffers, Descriptors(list(frame.fds)) if frame.fds else None)
+        """What a frame that came carries, with the owner of its descriptors."""
+        return cls(frame.payload, frame.buffers, frame.owner if isinstance(frame.owner, Descriptors) else None)
 
     def to_frame(self, kind: int, number: int, flags: int = 0) -> Frame:
         """The frame that carries it; it keeps the descriptors open until it is sent."""

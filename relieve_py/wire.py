@@ -63,7 +63,8 @@ class Kind(IntEnum):
 
 
 class Frame:
-    """One unit on the channel. ``payload`` and ``buffers`` are bytes-like; ``fds`` are owned by the frame."""
+    """One unit on the channel. ``payload`` and ``buffers`` are bytes-like; ``fds`` belong to the ``owner``, which keeps
+    them open."""
 
     __slots__ = ("buffers", "fds", "flags", "kind", "number", "owner", "payload")
 
@@ -83,7 +84,7 @@ class Frame:
         self.buffers = buffers
         self.fds = fds
         self.flags = flags
-        self.owner = owner  # keeps the descriptors open
+        self.owner = owner
 
     def __repr__(self) -> str:
         name = Kind(self.kind).name if self.kind in _KINDS else self.kind
@@ -138,8 +139,8 @@ class Decoder:
         view = decoder.space()
         frames = decoder.filled(sock.recv_into(view))
 
-    Small frames are cut out of one scratch buffer; a large part is received straight into its own memory, so that it
-    is copied once, by the kernel.
+    The view is good until then. Small frames are cut out of one scratch buffer; a large part is received straight into
+    its own memory, so that it is copied once, by the kernel.
     """
 
     SCRATCH = 65536
@@ -222,19 +223,22 @@ class _LargeFrame:
     """A frame on its way in, each part of which has memory of its own."""
 
     GROW = 1 << 24
-    """Memory is taken in steps of this many bytes as they arrive, so that a header alone cannot cost gigabytes."""
+    """Parts up to so many bytes are made at once, larger ones double as they arrive: memory is at most twice what has
+    arrived, or this. Less: more steps; more: a header alone costs more."""
 
     def __init__(self, frame: Frame, lengths: tuple[int, ...]) -> None:
         self.frame = frame
         self._lengths = lengths
         self._parts: list[bytearray] = []
-        self._part = bytearray(min(lengths[0], self.GROW))
-        self._have = 0
+        self._view = memoryview(b"")  # what space() gave away; while it is in use a part cannot grow
         self.complete = False
+        self._begin_part()
         self._close_full_parts()
 
     def space(self) -> memoryview:
-        return memoryview(self._part)[self._have :]
+        self._view.release()
+        self._view = memoryview(self._part)[self._have :]
+        return self._view
 
     def take(self, source: memoryview, start: int, end: int) -> int:
         """Move what is already in ``source[start:end]``; return where it stopped."""
@@ -242,22 +246,21 @@ class _LargeFrame:
             space = self.space()
             n = min(len(space), end - start)
             space[:n] = source[start : start + n]
-            space.release()
             start += n
             self.filled(n)
         return start
 
     def filled(self, nbytes: int) -> bool:
         """Count new bytes; True when the frame is whole."""
+        self._view.release()
         self._have += nbytes
         self._close_full_parts()
         return self.complete
 
     def _close_full_parts(self) -> None:
         while not self.complete and self._have == len(self._part):
-            wanted = self._lengths[len(self._parts)]
-            if len(self._part) < wanted:
-                self._part = self._grown(wanted)
+            if self._doublings:
+                self._grow()
                 return
             self._parts.append(self._part)
             if len(self._parts) == len(self._lengths):
@@ -265,11 +268,18 @@ class _LargeFrame:
                 self.frame.payload = self._parts[0]
                 self.frame.buffers = tuple(self._parts[1:])
             else:
-                self._part = bytearray(min(self._lengths[len(self._parts)], self.GROW))
-                self._have = 0
+                self._begin_part()
 
-    def _grown(self, wanted: int) -> bytearray:
-        """The part with more room. Doubling keeps what is copied below the part's own size."""
-        grown = bytearray(min(wanted, max(len(self._part) * 4, self.GROW)))
-        grown[: self._have] = self._part
-        return grown
+    def _begin_part(self) -> None:
+        """Memory for the next part, or for so much of it that doubling a few times makes it whole."""
+        size, self._doublings = self._lengths[len(self._parts)], 0
+        while size > self.GROW:
+            size, self._doublings = (size + 1) // 2, self._doublings + 1
+        self._part = bytearray(size)
+        self._have = 0
+
+    def _grow(self) -> None:
+        self._doublings -= 1
+        self._part *= 2  # in place, so that there are never two of them; what this copies is written over
+        if not self._doublings:
+            del self._part[self._lengths[len(self._parts)] :]

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from relieve_py.channel import Channel, pair
+from relieve_py import wire
+from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import EncodeError, ProtocolError
 from relieve_py.wire import HEADER, HEADER_BYTES, MAX_DESCRIPTORS, VERSION, Frame, Kind, encode
 
@@ -193,10 +194,7 @@ def test_any_frames_posted_while_the_other_side_reads_arrive_in_order(
             parent.flush()
             got += child.receive(socket.MSG_DONTWAIT)
     assert [look(frame) for frame in got] == [look(frame) for frame in sent]
-    for frame in got:
-        for fd in frame.fds:
-            assert os.path.sameopenfile(fd, null_device())
-            os.close(fd)
+    assert all(os.path.sameopenfile(fd, null_device()) for frame in got for fd in frame.fds)
 
 
 _null: list[int] = []
@@ -230,7 +228,6 @@ def test_descriptors_come_with_their_own_frames(ends: tuple[Channel, Channel]) -
         for place, fd in enumerate(fd for frame in frames for fd in frame.fds):
             assert not os.get_inheritable(fd)
             os.write(fd, b"%d" % place)
-            os.close(fd)
         assert [os.read(read, 9) for read, _ in pipes] == [b"0", b"1", b"2", b"3"]
     finally:
         for fd in (fd for ends_ in pipes for fd in ends_):
@@ -247,9 +244,6 @@ def test_descriptors_of_a_frame_that_does_not_fit_come_once(ends: tuple[Channel,
     push(parent)
     reader.join()
     assert [len(frame.fds) for frame in got] == [0, 3, 1]
-    for frame in got:
-        for fd in frame.fds:
-            os.close(fd)
 
 
 def test_the_most_descriptors_of_one_frame_arrive(ends: tuple[Channel, Channel]) -> None:
@@ -257,8 +251,6 @@ def test_the_most_descriptors_of_one_frame_arrive(ends: tuple[Channel, Channel])
     parent.post(Frame(Kind.CALL, 1, fds=[null_device()] * MAX_DESCRIPTORS))
     (frame,) = drain(child, 1)
     assert len(set(frame.fds)) == MAX_DESCRIPTORS
-    for fd in frame.fds:
-        os.close(fd)
 
 
 def test_the_blocking_end_sends_descriptors(ends: tuple[Channel, Channel]) -> None:
@@ -266,7 +258,41 @@ def test_the_blocking_end_sends_descriptors(ends: tuple[Channel, Channel]) -> No
     child.send(Frame(Kind.RESULT, 1, b"x", fds=[null_device()]))
     (frame,) = parent.receive()
     assert os.path.sameopenfile(frame.fds[0], null_device())
-    os.close(frame.fds[0])
+
+
+def test_descriptors_are_closed_with_their_frame_unless_they_are_taken(ends: tuple[Channel, Channel]) -> None:
+    parent, child = ends
+    child.send(Frame(Kind.RESULT, 1, fds=[null_device()] * 2))
+    child.send(Frame(Kind.RESULT, 2, fds=[null_device()]))
+    first, second = [frame for _ in range(2) for frame in parent.receive()]
+    closed, kept = list(first.fds), take_descriptors(second)
+    del first, second
+    for fd in closed:
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            os.fstat(fd)
+    assert os.path.sameopenfile(kept[0], null_device())
+    os.close(kept[0])
+
+
+def test_a_frame_without_descriptors_has_none_to_take(ends: tuple[Channel, Channel]) -> None:
+    parent, child = ends
+    child.send(Frame(Kind.RESULT, 1))
+    assert take_descriptors(*parent.receive()) == []
+
+
+def test_descriptors_that_no_frame_announces_are_a_protocol_error() -> None:
+    """Kept until somebody closes the channel, they would use up those of the process."""
+    whole = b"".join(bytes(chunk) for chunk in encode(Frame(Kind.EVENT, 1, b"x")))
+    with raw_end() as (ours, channel):
+        socket.send_fds(ours, [whole], [null_device()])
+        with pytest.raises(ProtocolError, match="no frame announces"):
+            channel.receive()
+    with raw_end() as (ours, channel):
+        socket.send_fds(ours, [whole[:5]], [null_device()] * MAX_DESCRIPTORS)
+        assert channel.receive() == []  # it may yet announce them
+        socket.send_fds(ours, [whole[5:6]], [null_device()])
+        with pytest.raises(ProtocolError, match="no frame announces"):
+            channel.receive()
 
 
 def test_close_closes_descriptors_that_no_frame_has_claimed() -> None:
@@ -315,6 +341,29 @@ def test_garbage_is_a_protocol_error() -> None:
         ours.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         with pytest.raises(ProtocolError, match="version"):
             channel.receive()
+
+
+def test_a_frame_that_memory_does_not_suffice_for_is_a_protocol_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the sender's fault, and costs nobody else."""
+
+    def none_left(self: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(wire._LargeFrame, "_begin_part", none_left)
+    with raw_end() as (ours, channel):
+        ours.send(HEADER.pack(VERSION, Kind.RESULT, 0, 0, 0, 1, 1 << 30))
+        with pytest.raises(ProtocolError, match="more memory than there is"):
+            channel.receive()
+
+
+def test_a_socket_that_cannot_be_read_is_the_end() -> None:
+    """Anything else would have the I/O thread try again and again."""
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    os.close(ours.detach())
+    with pytest.raises(EOFError, match="Bad file descriptor"):
+        channel.receive()
+    theirs.close()
 
 
 def test_the_end_is_told_after_the_frames_before_it(ends: tuple[Channel, Channel]) -> None:

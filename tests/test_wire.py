@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import struct
 import tracemalloc
@@ -222,19 +223,35 @@ def test_a_header_alone_costs_little_memory(nbuffers: int) -> None:
     assert peak < 20_000_000
 
 
-def test_memory_follows_what_has_arrived() -> None:
+@pytest.mark.parametrize("announced", [MAX_FRAME, (40 << 20) + 3])
+def test_memory_is_at_most_twice_what_has_arrived_and_never_above_what_was_announced(announced: int) -> None:
     decoder = Decoder()
+    chunk = bytes(1 << 20)
     tracemalloc.start()
     try:
-        feed(decoder, HEADER.pack(VERSION, Kind.RESULT, 0, 0, 0, 1, MAX_FRAME))
-        arrived, chunk = 0, bytes(1 << 20)
+        feed(decoder, HEADER.pack(VERSION, Kind.RESULT, 0, 0, 0, 1, announced))
+        arrived = 0
         while arrived < 40 << 20:
             arrived += len(chunk)
             feed(decoder, chunk)
+            _, peak = tracemalloc.get_traced_memory()
+            assert peak < max(2 * arrived, 1 << 24) + 2 * len(chunk)
+        found = feed(decoder, bytes(3))
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak < 6 * arrived
+    assert peak < announced + 2 * len(chunk)  # of which this test itself has one
+    assert [len(frame.payload) for frame in found] == ([announced] if announced < MAX_FRAME else [])
+
+
+@pytest.mark.parametrize("size", [99, 100, 101, 199, 201, 12_345])
+def test_a_part_that_grows_arrives_whole(size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire._LargeFrame, "GROW", 100)
+    parts = [random.Random(size + place).randbytes(size + place) for place in range(3)]
+    stream = joined(encode(Frame(Kind.RESULT, 1, parts[0], parts[1:])))
+    for step in (1, 7, 150, len(stream)):
+        (frame,) = feed(Decoder(), stream, range(0, len(stream), step))
+        assert [frame.payload, *frame.buffers] == parts
 
 
 # -- limits ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pickle
 from typing import Any
 
-from relieve_py.serializers import Descriptors, Payload, PickleSerializer, Serializer, encode
+from relieve_py.serializers import Payload, PickleSerializer, Serializer, encode
 from relieve_py.wire import Frame, Kind, check_size
 
 
@@ -77,7 +77,6 @@ def read_plan(frame: Frame) -> Plan:
 
 def read_objects(frame: Frame) -> Objects:
     """The user's part of a BOOT frame. Runs the user's code; raises whatever that raises."""
-    descriptors = Descriptors(list(frame.fds)) if frame.fds else None
-    payload = Payload(frame.buffers[0], frame.buffers[1:], descriptors)
+    payload = Payload(frame.buffers[0], frame.buffers[1:], Payload.of_frame(frame).descriptors)
     target, args, containers, serializer = PickleSerializer().decode(payload)
     return Objects(target=target, args=args, containers=containers, serializer=serializer)

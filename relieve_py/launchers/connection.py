@@ -17,7 +17,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from relieve_py.channel import Channel, pair
+from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
 from relieve_py.launchers.base import LaunchSpec, Observer
@@ -184,7 +184,8 @@ class Connection:
         match frame.kind:
             case Kind.LAUNCHED:
                 observer = self._launching.pop(frame.number)
-                process = ServedProcess(self, told, frame.fds[0] if frame.fds else None)
+                pidfds = take_descriptors(frame)
+                process = ServedProcess(self, told, pidfds[0] if pidfds else None)
                 self._children[frame.number] = process, observer
                 observer.launched(process)
             case Kind.REFUSED:

@@ -19,7 +19,7 @@ import socket
 import sys
 from typing import NoReturn
 
-from relieve_py.channel import Channel
+from relieve_py.channel import Channel, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
 from relieve_py.launchers.reaping import become_group_leader, become_subreaper, children_of, descendants_of, kill_group
@@ -63,17 +63,18 @@ class Server:
     def _obey(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.LAUNCH:
+                fds = take_descriptors(frame)
                 try:
-                    self._launch(frame)
+                    self._launch(frame, fds)
                 finally:
-                    for fd in frame.fds:
+                    for fd in fds:
                         os.close(fd)
             case Kind.SIGNAL:
                 pid, signum = pickle.loads(frame.payload)
                 if pid in self._children:  # not reaped, so it is still this child's number
                     os.kill(pid, signum)
 
-    def _launch(self, frame: Frame) -> None:
+    def _launch(self, frame: Frame, fds: list[int]) -> None:
         command, env = pickle.loads(frame.payload)
         try:
             pid = os.fork()
@@ -82,7 +83,7 @@ class Server:
             self._channel.send(Frame(Kind.REFUSED, frame.number, refusal))
             return
         if pid == 0:
-            self._become(frame, command, env)
+            self._become(fds, command, env)
         become_group_leader(pid)
         self._children[pid] = frame.number
         pidfds: list[int] = []
@@ -94,7 +95,7 @@ class Server:
             for pidfd in pidfds:
                 os.close(pidfd)
 
-    def _become(self, frame: Frame, command: list[str] | None, env: dict[str, str]) -> NoReturn:
+    def _become(self, fds: list[int], command: list[str] | None, env: dict[str, str]) -> NoReturn:
         """In the new process: be the child."""
         try:
             become_group_leader()
@@ -102,7 +103,7 @@ class Server:
             self._channel.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
-            sock_fd, page_fd, *streams = frame.fds
+            sock_fd, page_fd, *streams = fds
             for target, fd in enumerate(streams):
                 os.dup2(fd, target)
                 os.close(fd)
