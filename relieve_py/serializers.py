@@ -215,8 +215,21 @@ def _beside(buffer: pickle.PickleBuffer, buffers: list[Bytes]) -> bool:
         return True
     if raw.nbytes < OUT_OF_BAND or len(buffers) >= MAX_BUFFERS:
         return True
-    buffers.append(raw)
+    buffers.append(_beside_the_view(raw) if isinstance(raw.obj, memoryview) else raw)
     return False
+
+
+def _beside_the_view(raw: memoryview) -> Bytes:
+    """The bytes of a memoryview through another view of the same memory, and not through that view.
+
+    Before Python 3.13 the process crashes when the collector finds a view and a view of it in one cycle, as in the
+    traceback of an error.
+    """
+    view: memoryview = raw.obj  # type: ignore[assignment]
+    try:
+        return memoryview(view).cast("B")
+    except (TypeError, ValueError):  # a format that cast() does not know
+        return raw.tobytes()
 
 
 # -- the stronger ways -----------------------------------------------------------------------------
@@ -251,7 +264,9 @@ class _RichPickler(pickle.Pickler):
 def _reduce_plain(obj: Any, fds: list[int]) -> Any:
     """How memoryviews and objects around a descriptor travel; NotImplemented for all else."""
     if isinstance(obj, memoryview):
-        return _rebuild_memoryview, (pickle.PickleBuffer(obj), obj.format, obj.shape)
+        # Of another order than C's, a copy: the bytes alone would not tell which is which.
+        buffer = pickle.PickleBuffer(obj if obj.c_contiguous else obj.tobytes())
+        return _rebuild_memoryview, (buffer, obj.format, obj.shape)
     socket = sys.modules.get("socket")
     if socket is not None and isinstance(obj, socket.socket):
         if hasattr(obj, "getpeercert"):

@@ -11,6 +11,7 @@ import socket
 import ssl
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -49,9 +50,20 @@ def test_encoding_a_large_array_copies_nothing() -> None:
     assert memoryview(payload.buffers[0])[7] == 9
 
 
-@pytest.mark.parametrize("rich", [False, True])
-def test_a_payload_that_is_part_of_a_cycle_is_collected_in_silence(rich: bool) -> None:
-    cycle: list[object] = [encode(PICKLE, (lambda: 1) if rich else [1])]
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: [1],
+        lambda: lambda: 1,
+        lambda: memoryview(bytes(OUT_OF_BAND)),
+        lambda: memoryview(np.ones((128, 128), order="F")),
+        lambda: memoryview(np.zeros(OUT_OF_BAND, dtype=">i2")),
+    ],
+)
+def test_a_payload_that_is_part_of_a_cycle_is_collected_in_silence(make: Callable[[], object]) -> None:
+    sent = make()
+    cycle: list[object] = [sent, encode(PICKLE, sent)]
+    del sent
     cycle.append(cycle)
     seen: list[object] = []
     with pytest.MonkeyPatch.context() as patch:
@@ -59,6 +71,13 @@ def test_a_payload_that_is_part_of_a_cycle_is_collected_in_silence(rich: bool) -
         del cycle
         gc.collect()
     assert not seen
+
+
+@pytest.mark.parametrize("rows", [3, 3000])
+def test_memoryviews_of_any_order_arrive_equal(rows: int) -> None:
+    array = np.arange(rows * 8).reshape(rows, 8)
+    for sent in (array, np.asfortranarray(array), array[::2, ::-1]):
+        assert np.array_equal(np.asarray(round_trip(memoryview(sent))), sent)
 
 
 @pytest.mark.parametrize("size", [1, OUT_OF_BAND - 1, OUT_OF_BAND, OUT_OF_BAND + 1])
