@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
-from faulting import Pool, make_pool
+from faulting import FAULTY, Pool, make_task
 
-from relieve_py import Worker
+from relieve_py import CallableTask, CloudWorker, Worker
+
+if os.path.dirname(FAULTY) not in sys.path:
+    sys.path.append(os.path.dirname(FAULTY))  # so that what a child makes by name is found here, too
 
 
 @pytest.fixture(scope="module")
 def shared_pool(launcher: str, shared: list[Worker]) -> Iterator[Pool]:
     """Two tasks of faulty.py, running."""
-    pool = make_pool(launcher)
+    pool = Pool(CloudWorker(make_task(launcher), size=2), launcher)
     shared.append(pool.worker)
     with pool.worker:
         yield pool
@@ -24,3 +30,19 @@ def shared_pool(launcher: str, shared: list[Worker]) -> Iterator[Pool]:
 def pool(shared_pool: Pool) -> Iterator[Pool]:
     """The module's pool with calls in flight; after the test it is whole again."""
     yield from shared_pool.under_load()
+
+
+@pytest.fixture
+def alone(launcher: str, shared_pool: Pool) -> Iterator[Callable[..., CallableTask]]:
+    """Makes running tasks of faulty.py for one test, which may do to their children what it wants."""
+    made: list[CallableTask] = []
+
+    def make(**options: Any) -> CallableTask:
+        task = make_task(launcher, **options)
+        made.append(task)
+        task.start().result()
+        return task
+
+    yield make
+    for task in made:
+        task.stop(0.1).result()

@@ -3,10 +3,12 @@ lost by them."""
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from relieve_py import CallableTask, CloudWorker, RestartPolicy, State
 FAULTY = str(Path(__file__).parent / "scripts" / "faulty.py")
 DEADLINE = 20.0
 """Seconds within which every call has to end, on a machine that does much else."""
-KILL_TIMEOUT = 0.3
+KILL_TIMEOUT = 0.2
 """Of the pools: seconds that a child may go on after it was told to give up."""
 PATIENT = RestartPolicy(max_restarts=1_000_000, max_delay=0.1)
 """The restart policy of a pool whose children die all the time."""
@@ -36,26 +38,29 @@ class Ended:
     error: BaseException | None = None
 
 
-def error(cls: type[BaseException], match: str = "", **attributes: Any) -> Callable[[Ended], None]:
+Check = Callable[[Ended], None]
+
+
+def error(cls: type[BaseException] | tuple[type[BaseException], ...], match: str = "", **attributes: Any) -> Check:
     """Expects that error, with ``match`` in its text, and such attributes."""
 
     def check(ended: Ended) -> None:
         assert ended.error is not None, f"no error, but {ended.value!r:.200}"
         if not isinstance(ended.error, cls):
-            raise AssertionError(f"no {cls.__name__}, but {ended.error!r:.300}") from ended.error
-        assert match in str(ended.error)
+            raise AssertionError(f"not {cls}, but {ended.error!r:.300}") from ended.error
+        assert match in str(ended.error)[:10_000]
         found = {name: getattr(ended.error, name) for name in attributes}
         assert found == attributes
 
     return check
 
 
-def value(expected: Any) -> Callable[[Ended], None]:
+def value(expected: Any) -> Check:
     """Expects that value."""
 
     def check(ended: Ended) -> None:
         if ended.error is not None:
-            raise ended.error
+            raise AssertionError(f"not {expected!r:.100}, but {ended.error!r:.300}") from ended.error
         assert ended.value == expected
 
     return check
@@ -68,24 +73,27 @@ class Row:
     function: str
     args: tuple[Any, ...]
     """At most one, since ``map`` gives one."""
-    ends: Callable[[Ended], None]
+    ends: Check
     """What ``get``, ``stream`` and ``map`` have to show."""
-    called: Callable[[Ended], None] | None
-    """What ``call`` has to show; None: it is accepted, and an ``error`` event shows the same as ``ends``."""
+    accepted: bool
+    """The child takes the call, so that ``call`` succeeds and an ``error`` event shows the same as ``ends``."""
     ways: tuple[str, ...]
+    options: dict[str, Any]
+    """Of the call, as ``options()`` takes them."""
 
 
 def case(
     number: int,
     function: str,
     *args: Any,
-    ends: Callable[[Ended], None],
-    called: Callable[[Ended], None] | None = None,
+    ends: Check,
+    accepted: bool = True,
     ways: tuple[str, ...] = WAYS,
     id: str = "",
+    **options: Any,
 ) -> Any:
     """A parameter of a test: one row of the fault table, or part of one."""
-    row = Row(function=function, args=args, ends=ends, called=called, ways=ways)
+    row = Row(function=function, args=args, ends=ends, accepted=accepted, ways=ways, options=options)
     return pytest.param(row, id=f"{number}-{id or function}", marks=pytest.mark.fault(number))
 
 
@@ -150,6 +158,7 @@ class Pool:
         self._errors: deque[Any] = deque()  # Failed records
         self._told = threading.Condition()
         self._settled: Counter[int] = Counter()
+        self._marks = itertools.count()
         worker.on("error", self._hear)
 
     def _hear(self, record: Any) -> None:
@@ -178,7 +187,7 @@ class Pool:
         return ended
 
     def _reply(self, reply: Any) -> Any:
-        mark = id(reply)
+        mark = next(self._marks)
         reply.add_done_callback(lambda done: self._settled.update([mark]))
         return reply.result(DEADLINE)
 
@@ -205,20 +214,22 @@ class Pool:
             assert list(results) == [], "one item gave more than one result"
 
     def bears(self, row: Row) -> None:
-        """Every way to make the row's call ends as the row says."""
-        for way in row.ways:
-            ended = self.make(way, row.function, *row.args)
+        """Every way to make the row's call, all at the same time, ends as the row says."""
+        with ThreadPoolExecutor(len(row.ways)) as threads:
+            ends = {way: threads.submit(self.make, way, row.function, *row.args, **row.options) for way in row.ways}
+        for way, ended in ends.items():
             try:
-                if way != "call":
-                    row.ends(ended)
-                elif row.called is not None:
-                    row.called(ended)
-                else:
-                    value(None)(ended)
-                    row.ends(Ended(error=self.next_error()))
-            except AssertionError as wrong:
+                self._judge(way, row, ended.result())
+            except Exception as wrong:
                 wrong.add_note(f"by {way}()")
                 raise
+
+    def _judge(self, way: str, row: Row, ended: Ended) -> None:
+        if way != "call" or not row.accepted:
+            row.ends(ended)
+        else:
+            value(None)(ended)
+            row.ends(Ended(error=self.next_error()))
 
     # -- before and after --------------------------------------------------------------------------
 
@@ -246,7 +257,18 @@ class Pool:
         assert (stats.running, stats.queued) == (0, 0)
 
 
-def make_pool(launcher: str, size: int = 2, **options: Any) -> Pool:
-    """Not started."""
-    settings = {"launcher": launcher, "kill_timeout": KILL_TIMEOUT, "restart": PATIENT, **options}
-    return Pool(CloudWorker(CallableTask(FAULTY, **settings), size=size), launcher)
+def make_task(launcher: str, **options: Any) -> CallableTask:
+    """A task for one test alone, not started."""
+    settings: dict[str, Any] = {"launcher": launcher, "kill_timeout": KILL_TIMEOUT, "restart": PATIENT, **options}
+    return CallableTask(FAULTY, **settings)
+
+
+class Built:
+    """An object that is sent as a call: who receives it runs ``function(*args)`` to build it."""
+
+    def __init__(self, function: Callable[..., Any], *args: Any) -> None:
+        self.function = function
+        self.args = args
+
+    def __reduce__(self) -> Any:
+        return self.function, self.args

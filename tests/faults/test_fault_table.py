@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 CASES = range(1, 77)
-MISSING = frozenset({*range(1, 12), *range(18, 77)})
+MISSING = frozenset({11, *range(18, 77)})
 """Cases that have no test yet. This only ever shrinks."""
 
 
