@@ -16,7 +16,7 @@ from relieve_py import TaskDied
         case(14, "leave_at_once", 0, ends=error(TaskDied, exit_code=0, signal=None)),
         case(15, "leave_at_once", 3, ends=error(TaskDied, exit_code=3, signal=None)),
         case(16, "crash", ends=error(TaskDied, exit_code=None, signal="SIGSEGV")),
-        case(17, "kill_itself", ends=error(TaskDied, exit_code=None, signal="SIGKILL")),
+        case(17, "kill", ends=error(TaskDied, exit_code=None, signal="SIGKILL")),
     ],
 )
 def test_a_call_that_fails_or_ends_its_child_ends_with_one_error(pool: Pool, row: Row) -> None:
