@@ -41,8 +41,9 @@ def take_descriptors(frame: Frame) -> list[int]:
 class Channel:
     """One end of a channel. ``sock`` is owned: ``close`` closes it."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, lossy: bool = False) -> None:
         self._sock = sock
+        self._lossy = lossy  # frames bring one descriptor at most, and it is -1 where there was no room for it
         self._decoder = Decoder()
         self._arrived: deque[int] = deque()  # descriptors whose frame is not complete yet
         self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
@@ -68,7 +69,7 @@ class Channel:
             return []
         except OSError as error:
             raise EOFError(f"the other side is gone: {error}") from error
-        if ancillary:
+        if ancillary or flags & socket.MSG_CTRUNC:
             self._take_descriptors(ancillary, flags)
         if nbytes == 0:
             raise EOFError("the other side is gone")
@@ -102,7 +103,9 @@ class Channel:
                     for fd in fds:
                         os.set_inheritable(fd, False)
                 self._arrived.extend(fds)
-        if flags & socket.MSG_CTRUNC:
+        if flags & socket.MSG_CTRUNC and self._lossy:
+            self._arrived.append(-1)
+        elif flags & socket.MSG_CTRUNC:
             raise ProtocolError("descriptors were lost on the way: the limit of open files may be reached")
 
     # -- sending: one thread at a time -------------------------------------------------------------
@@ -194,4 +197,6 @@ class Channel:
         self._out.clear()
         self.queued = 0
         while self._arrived:
-            os.close(self._arrived.popleft())
+            fd = self._arrived.popleft()
+            if fd >= 0:
+                os.close(fd)

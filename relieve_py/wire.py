@@ -60,6 +60,8 @@ class Kind(IntEnum):
     REFUSED = 34
     EXITED = 35
     SIGNAL = 36
+    PING = 37
+    PONG = 38
 
 
 class Frame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import itertools
 import logging
@@ -11,117 +10,42 @@ import pickle
 import signal
 import socket
 import subprocess
-import sys
-import threading
+import time
 import weakref
 from collections.abc import Callable
-from typing import Any, Protocol
 
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
 from relieve_py.launchers.base import LaunchSpec, Observer
-from relieve_py.launchers.reaping import descendants_of, kill_group
+from relieve_py.launchers.interpreter import python_command
+from relieve_py.launchers.processes import ServedProcess, ServerProcess
+from relieve_py.launchers.pulse import Pulse
 from relieve_py.serializers import Descriptors
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
 
-_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_HOME = os.path.dirname(_PACKAGE)
+logger = logging.getLogger("relieve_py")
 
-
-def interpreter_command() -> list[str]:
-    """This interpreter with the flags it was given (-W, -X, -O, -I, ...), except those of debugging."""
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
-    return [sys.executable, *(flag for flag in flags if flag != "-d" and not flag.startswith("-Ximporttime"))]
-
-
-def python_command(module: str) -> list[str]:
-    """A command that calls ``module.main`` with the integers that are appended to it."""
-    # -c puts the working directory first, where a file may have the name of a standard module. And this very package
-    # must be the one that is imported, wherever else there is another.
-    lines = (
-        "import sys",
-        f"sys.path[:] = [p for p in sys.path if p] + [{_HOME!r}]",
-        "from importlib.util import module_from_spec, spec_from_file_location as spec_of",
-        f"spec = spec_of('relieve_py', {_PACKAGE!r} + '/__init__.py', submodule_search_locations=[{_PACKAGE!r}])",
-        "sys.modules['relieve_py'] = module_from_spec(spec)",
-        "spec.loader.exec_module(sys.modules['relieve_py'])",
-        f"from {module} import main",
-        "main(*map(int, sys.argv[1:]))",
-    )
-    return [*interpreter_command(), "-c", "; ".join(lines)]
-
-
-class ServedProcess:
-    """A child of the server."""
-
-    def __init__(self, server: Connection, pid: int, pidfd: int | None) -> None:
-        self.pid = pid
-        self._server = server
-        self._pidfd = pidfd
-        self._lock = threading.Lock()  # owner: whoever uses or closes _pidfd, so that it cannot be another's number
-
-    def signal(self, signum: int) -> None:
-        """Send it a signal; by the server where there are no pidfds."""
-        with self._lock:
-            if self._pidfd is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    signal.pidfd_send_signal(self._pidfd, signum)  # type: ignore[attr-defined,unused-ignore]
-                return
-        self._server.supervisor.post(self._server.signal, self.pid, signum)
-
-    def kill_family(self) -> None:
-        """The server is gone: kill the child and its process group, if it is still alive and thus the number its
-        own."""
-        with self._lock:
-            if self._pidfd is None:
-                return
-            with contextlib.suppress(ProcessLookupError):
-                # It lives, so what has its number is below it.
-                signal.pidfd_send_signal(self._pidfd, 0)  # type: ignore[attr-defined,unused-ignore]
-                below = descendants_of(self.pid)
-                kill_group(self.pid)
-                for pid in below:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
-
-    def close(self) -> None:
-        """Close the pidfd."""
-        with self._lock:
-            if self._pidfd is not None:
-                os.close(self._pidfd)
-                self._pidfd = None
-
-
-class ServerProcess(Protocol):
-    """A server process, as the one that started it sees it."""
-
-    pid: int
-
-    def kill(self) -> None:
-        """SIGKILL, if it is not reaped yet."""
-        ...
-
-    def wait(self) -> object:
-        """Reap it."""
-        ...
+LEAVING = 1.0
+"""Seconds that a server has to kill its children and leave, before it is killed. More: one that is frozen holds up the
+exit of the program for longer; less: what its children left behind may outlive it on a slow machine."""
 
 
 def exec_server(theirs: socket.socket) -> ServerProcess:
     """A server that is clean: a fresh interpreter. Raises OSError."""
-    os.set_inheritable(theirs.fileno(), True)
-    return subprocess.Popen(
+    popen = subprocess.Popen(
         [*python_command("relieve_py.launchers.server"), str(theirs.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
         process_group=0,  # what the terminal sends is the parent's business
     )
+    return ServerProcess(popen.pid, popen)
 
 
 class Connection:
-    """One server process. Everything here runs on the I/O thread."""
+    """One server process. Everything here runs on the I/O thread, unless it says otherwise."""
 
     def __init__(self, supervisor: Supervisor, start: Callable[[socket.socket], ServerProcess]) -> None:
         self.supervisor = supervisor
@@ -129,8 +53,9 @@ class Connection:
         self._numbers = itertools.count(1)
         self._launching: dict[int, Observer] = {}
         self._children: dict[int, tuple[ServedProcess, Observer]] = {}
+        self._pulse = Pulse(self, supervisor)
         ours, theirs = pair()
-        self._channel = Channel(ours)
+        self._channel = Channel(ours, lossy=True)  # a launch must not fail for want of a pidfd
         self._process: ServerProcess | None = None
         _connections.add(self)  # before a fork, whose copy must not hold our end open
         try:
@@ -142,7 +67,6 @@ class Connection:
             raise
         finally:
             theirs.close()
-        self.pid = self._process.pid
         supervisor.watch(ours.fileno(), self._on_ready)
 
     def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
@@ -156,15 +80,35 @@ class Connection:
             copies.fds.append(_existing(fd))
         self._launching[number] = observer
         self._post(Frame(Kind.LAUNCH, number, payload, (), copies.fds, 0, copies))
+        self._pulse.expect()
 
-    def signal(self, pid: int, signum: int) -> None:
-        """Have the server signal a child."""
-        self._post(Frame(Kind.SIGNAL, 0, pickle.dumps((pid, signum))))
+    def send_signal(self, pid: int, signum: int) -> None:
+        """Have the server signal a child. Any thread."""
+        self.supervisor.post(self._post, Frame(Kind.SIGNAL, 0, pickle.dumps((pid, signum))))
+
+    def expect_exit(self) -> None:
+        """A child was killed: its end is due. Any thread."""
+        self.supervisor.post(self._pulse.expect)
 
     def _post(self, frame: Frame) -> None:
         """Send it; what the socket does not take now goes when it can, since this thread must not wait."""
         if self.alive and not self._channel.post(frame):
             self.supervisor.interest(self._channel.fileno(), True, True)
+
+    # -- is it there? ------------------------------------------------------------------------------
+
+    def owes(self) -> bool:
+        """True while launches or the ends of killed children are due."""
+        return self.alive and (bool(self._launching) or any(child.doomed for child, _ in self._children.values()))
+
+    def ping(self) -> None:
+        """Ask it whether it is there."""
+        self._post(Frame(Kind.PING))
+
+    def give_up(self) -> None:
+        """It is frozen: a server that dies can be replaced, one that does nothing cannot."""
+        if self.alive:
+            self._on_death("does not answer and is killed")
 
     # -- what the server says ----------------------------------------------------------------------
 
@@ -174,37 +118,39 @@ class Connection:
         try:
             frames = self._channel.receive()
         except (EOFError, ProtocolError):
-            self._on_death()
+            self._on_death("died")
             return
+        if frames:
+            self._pulse.heard()
         for frame in frames:
-            self._handle(frame)
+            try:
+                self._handle(frame)
+            except Exception:  # an observer may be a plug-in's, and what comes next is another's
+                logger.exception("relieve_py failed at the news of a child; please report this")
 
     def _handle(self, frame: Frame) -> None:
-        told: Any = pickle.loads(frame.payload)
         match frame.kind:
             case Kind.LAUNCHED:
                 observer = self._launching.pop(frame.number)
-                pidfds = take_descriptors(frame)
-                process = ServedProcess(self, told, pidfds[0] if pidfds else None)
+                pidfds = [fd for fd in take_descriptors(frame) if fd >= 0]
+                process = ServedProcess(self, pickle.loads(frame.payload), pidfds[0] if pidfds else None)
                 self._children[frame.number] = process, observer
                 observer.launched(process)
             case Kind.REFUSED:
-                self._launching.pop(frame.number).refused(OSError(*told))
+                self._launching.pop(frame.number).refused(OSError(*pickle.loads(frame.payload)))
             case Kind.EXITED:
                 process, observer = self._children.pop(frame.number)
                 process.close()
-                observer.exited(*_decode_status(told))
+                observer.exited(*_decode_status(pickle.loads(frame.payload)))
 
-    def _on_death(self) -> None:
+    def _on_death(self, how: str) -> None:
         """The server died. Its children are nobody's now, so nobody could tell how they end: they go with it."""
-        message = "the server process of relieve_py (pid %d) died; its children are killed"
-        log_later(logging.WARNING, message, self.pid)
-        self.alive = False
-        self.supervisor.unwatch(self._channel.fileno())
-        self._channel.close()
         assert self._process is not None
+        pid = self._process.pid
+        log_later(logging.WARNING, "the server process of relieve_py (pid %d) %s; its children are killed", pid, how)
+        self.hang_up()
         self._process.kill()
-        self._process.wait()
+        self._process.reap_later(self.supervisor)
         launching, self._launching = self._launching, {}
         children, self._children = self._children, {}
         for observer in launching.values():
@@ -214,42 +160,37 @@ class Connection:
             process.close()
             self.supervisor.post(observer.exited, None, signal.SIGKILL)
 
-    def close(self) -> None:
-        """End the server, and with it all its children, and reap it."""
-        if not self.alive:
-            return
-        self.alive = False
-        self.supervisor.unwatch(self._channel.fileno())
-        self._channel.close()
+    def hang_up(self) -> None:
+        """Let the server read the end of its channel: it kills what it has, and leaves."""
+        if self.alive:
+            self.alive = False
+            self.supervisor.unwatch(self._channel.fileno())
+            self._channel.close()
+
+    def close(self, deadline: float) -> None:
+        """After ``hang_up``: wait for the server until then, and kill it if it has not left."""
         assert self._process is not None
-        self._process.wait()
+        if not self._process.ends_within(max(0.0, deadline - time.monotonic())):
+            self._process.kill()
+            for process, _ in self._children.values():
+                process.kill_family()
+            self._process.ends_within(LEAVING)
 
     def retire(self) -> None:
         """Let the server end, and reap it when it has."""
         if not self.alive:  # it was its own death, and it is reaped
             return
-        self.alive = False
-        self.supervisor.unwatch(self._channel.fileno())
-        self._channel.close()
+        self.hang_up()
         assert self._process is not None
-        if sys.platform == "linux":
-            pidfd = os.pidfd_open(self.pid)
-            self.supervisor.watch(pidfd, lambda: self._reap(pidfd))
-        else:
-            threading.Thread(target=self._process.wait, name="relieve-reap", daemon=True).start()
-
-    def _reap(self, pidfd: int) -> None:
-        self.supervisor.unwatch(pidfd)
-        os.close(pidfd)
-        assert self._process is not None
-        self._process.wait()
+        self._process.reap_later(self.supervisor)
+        self.supervisor.at(time.monotonic() + LEAVING, self._process.kill)
 
     def forget(self) -> None:
         """In a process that was just forked: the server belongs to the original."""
         self.alive = False
         self._channel.close()
-        if isinstance(self._process, subprocess.Popen):
-            self._process.returncode = 0  # so that Popen does not warn of, or wait for, what is not ours
+        if self._process is not None:
+            self._process.forget()
         for process, _ in self._children.values():
             process.close()
 
@@ -285,8 +226,12 @@ def connection() -> Connection:
 def close() -> None:
     """End every server of this process. I/O thread only."""
     global _connection
-    for each in list(_connections):
-        each.close()
+    servers = list(_connections)
+    for each in servers:
+        each.hang_up()
+    deadline = time.monotonic() + LEAVING
+    for each in servers:
+        each.close(deadline)
     _connection = None
 
 

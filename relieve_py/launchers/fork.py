@@ -9,13 +9,12 @@ it leaves behind is killed, in the same way as that of any other launcher.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import socket
 
 from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.connection import Connection
+from relieve_py.launchers.processes import ServerProcess
 from relieve_py.launchers.reaping import become_group_leader
 from relieve_py.launchers.server import serve
 from relieve_py.supervisor import shared
@@ -29,38 +28,28 @@ class ForkLauncher:
     def launch(self, spec: LaunchSpec, observer: Observer) -> None:
         """Fork a server, and have it fork the child."""
         try:
-            connection = Connection(shared(), ForkedServer)
+            connection = Connection(shared(), fork_server)
         except OSError as error:
             observer.refused(error)
             return
-        connection.launch(spec, OnlyChild(observer, connection), None)
+        try:
+            connection.launch(spec, OnlyChild(observer, connection), None)
+        except BaseException:
+            connection.retire()
+            raise
 
 
-class ForkedServer:
-    """A server process that is a copy of this one."""
-
-    def __init__(self, theirs: socket.socket) -> None:
-        self._reaped = False
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                become_group_leader()
-                serve(theirs)
-            finally:
-                os._exit(0)
-        become_group_leader(self.pid)
-
-    def kill(self) -> None:
-        """SIGKILL, if it is not reaped yet."""
-        if not self._reaped:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-
-    def wait(self) -> None:
-        """Reap it. A stranger in this process may have done so: what matters was told over the channel."""
-        with contextlib.suppress(ChildProcessError):
-            os.waitpid(self.pid, 0)
-        self._reaped = True
+def fork_server(theirs: socket.socket) -> ServerProcess:
+    """A server that is a copy of this process. Raises OSError."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            become_group_leader()
+            serve(theirs)
+        finally:
+            os._exit(0)
+    become_group_leader(pid)
+    return ServerProcess(pid)
 
 
 class OnlyChild:

@@ -73,6 +73,8 @@ class Server:
                 pid, signum = pickle.loads(frame.payload)
                 if pid in self._children:  # not reaped, so it is still this child's number
                     os.kill(pid, signum)
+            case Kind.PING:
+                self._channel.send(Frame(Kind.PONG))
 
     def _launch(self, frame: Frame, fds: list[int]) -> None:
         command, env = pickle.loads(frame.payload)
@@ -88,7 +90,8 @@ class Server:
         self._children[pid] = frame.number
         pidfds: list[int] = []
         if sys.platform == "linux":
-            pidfds.append(os.pidfd_open(pid))
+            with contextlib.suppress(OSError):  # no descriptors left: the parent signals by way of this process
+                pidfds.append(os.pidfd_open(pid))
         try:
             self._channel.send(Frame(Kind.LAUNCHED, frame.number, pickle.dumps(pid), (), pidfds))
         finally:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from relieve_py.launchers.base import LaunchSpec, Observer
-from relieve_py.launchers.connection import connection, python_command
+from relieve_py.launchers.connection import connection
+from relieve_py.launchers.interpreter import python_command
 
 
 class SpawnLauncher:
