@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import signal
 import sys
 import tempfile
 from typing import Protocol
@@ -41,6 +42,7 @@ class Birth:
         self.generation = generation
         self.process: Process | None = None
         self.hung_up = False  # the channel has ended and is not watched any more
+        self._abandoned = False
         fd = _page_descriptor()
         try:
             self.page = mmap.mmap(fd, PAGE_BYTES)
@@ -65,21 +67,31 @@ class Birth:
         """The launcher says: it exists."""
         self.process = process
         self._close_childs_end()
-        self._parent.born(self)
+        if self._abandoned:
+            process.signal(signal.SIGKILL)
+        else:
+            self._parent.born(self)
 
     def refused(self, error: OSError) -> None:
         """The launcher says: the system would not."""
         self._close_childs_end()
-        self._parent.unborn(self, error)
+        if not self._abandoned:
+            self._parent.unborn(self, error)
 
     def lost(self) -> None:
         """The launcher says: what makes children died."""
         self._close_childs_end()
-        self._parent.lost(self)
+        if not self._abandoned:
+            self._parent.lost(self)
 
     def exited(self, code: int | None, signum: int | None) -> None:
         """The launcher says: it was reaped."""
-        self._parent.died(self, code, signum)
+        if not self._abandoned:
+            self._parent.died(self, code, signum)
+
+    def abandon(self) -> None:
+        """The launcher has taken too long: a child that comes now is killed, and the parent is told nothing more."""
+        self._abandoned = True
 
     def _close_childs_end(self) -> None:
         self._theirs.close()

@@ -49,6 +49,9 @@ _LEGAL: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.STARTING, State.STOPPED}),
 }
 
+KILLED_STARTS = 2
+"""Children that a signal may end before the first was ready, and another is tried. More: a script that kills itself
+fails later; less: the system, which may kill what it likes, fails a task for good."""
 HEALTHY_UPTIME = 10.0
 """Seconds after which a child counts as healthy, so that the next restart is not a step of a crash loop."""
 
@@ -157,6 +160,7 @@ class Lifecycle:
         self._start_error: StartError | None = None
         self._deaths: deque[float] = deque()
         self._in_a_row = 0
+        self._killed_starts = 0  # in this life of the slot: children that a signal ended before the first was ready
         self._history: deque[str] = deque(maxlen=20)
 
     @property
@@ -189,7 +193,7 @@ class Lifecycle:
         if self.state is State.STOPPING:
             raise Stopped(f"task {self.name!r} is stopping: wait for stop() before start()", task=self.name)
         self._deaths.clear()
-        self._in_a_row = 0
+        self._in_a_row = self._killed_starts = 0
         self.was_ready = False
         self._asked = True
         return self._launch(now)
@@ -328,7 +332,7 @@ class Lifecycle:
         if self.state is State.STOPPING:
             return happened + self._after_stop(now)
         refused = self._asked and self._start_error is not None
-        if self.state is State.STARTING and (refused or not self.was_ready):
+        if self.state is State.STARTING and (refused or not self.was_ready) and not self._may_try_again(signum):
             return happened + self._give_up(self._why_not_started())
         if self.state is State.STARTING and self._start_error is not None:
             happened.append(Emit("error", Failed(task=self.name, method=None, error=self._start_error)))
@@ -345,6 +349,15 @@ class Lifecycle:
             self._then_restart = False
             return self._relaunch(now, 0.0)
         return [*self._move(State.STOPPED), Refuse(self._stopped()), Settle("stop")]
+
+    def _may_try_again(self, signum: int | None) -> bool:
+        """True when a signal ended the child before the first was ready: its own script's, or one from outside, which
+        the next need not get."""
+        assert self.exit is not None
+        if self._start_error is not None or signum is None or not self.policy.wants(self.exit):
+            return False
+        self._killed_starts += 1
+        return self._killed_starts <= KILLED_STARTS
 
     def _restart_or_give_up(self, now: float, blamed: bool, worked: bool) -> list[Instruction]:
         assert self.exit is not None

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import signal
 import threading
 import weakref
 from collections.abc import Callable
@@ -48,6 +49,10 @@ logger = logging.getLogger("relieve_py")
 HANGUP_GRACE = 0.25
 """Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be
 reaped."""
+UNBORN_GRACE = 0.5
+"""Seconds between the kill of a child that does not exist yet and the end of its launch, which may be under way in a
+server that is busy, or frozen. Less: a child may run for a moment after its kill was reported; more: start_timeout is
+exceeded by so much."""
 LAUNCH_TRIES = 3
 """How often a launch is tried again when the server process died over it."""
 
@@ -207,10 +212,13 @@ class Slot:
                 self._signal(signum)
 
     def _signal(self, signum: int) -> None:
-        if self._line.birth is not None and self._line.birth.process is not None:
-            self._line.birth.process.signal(signum)
-        else:  # its launch is under way
-            self._pending_signal = signum
+        birth = self._line.birth
+        if birth is not None and birth.process is not None:
+            birth.process.signal(signum)
+            return
+        self._pending_signal = signum  # its launch is under way
+        if signum == signal.SIGKILL:
+            self._supervisor.at(self._supervisor.now() + UNBORN_GRACE, self._abandon, self.life.generation)
 
     def _disarm(self, name: str) -> None:
         timer = self._timers.pop(name, None)
@@ -306,6 +314,13 @@ class Slot:
             self._supervisor.post(self._launch, birth.generation)
         else:
             self._not_launched(birth.generation, OSError("the server process died again and again"))
+
+    def _abandon(self, generation: int) -> None:
+        """Whoever makes the child was told that it has to end, and has not even said that it exists."""
+        birth = self._line.birth
+        if birth is not None and birth.generation == generation and birth.process is None:
+            birth.abandon()
+            self.died(birth, None, None)
 
     def _not_launched(self, generation: int, error: BaseException) -> None:
         failure = StartError(f"task {self.life.name!r} could not be launched: {error}", task=self.life.name)

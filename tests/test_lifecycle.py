@@ -12,6 +12,7 @@ from relieve_py.events import Exit, Failed, Restarting
 from relieve_py.lifecycle import (
     _LEGAL,
     HEALTHY_UPTIME,
+    KILLED_STARTS,
     Arm,
     AskStop,
     Emit,
@@ -455,3 +456,43 @@ def test_a_real_time_signal_has_a_name_too() -> None:
     life = running()
     life.exited(1, None, 40, 1.0)
     assert life.exit == Exit(task="t", pid=100, code=None, signal="signal 40", forced=False, uptime=1.0)
+
+
+def test_a_signal_before_the_first_ready_may_come_from_outside_and_is_followed_by_another_try() -> None:
+    life = life_of()
+    life.start(0.0)
+    for generation in (1, 2):
+        happened = life.exited(generation, None, signal.SIGKILL, 1.0)
+        assert "restart" in emitted(happened)
+        if life.state is State.WAITING:
+            life.timer("restart", generation, 2.0)
+        assert life.state is State.STARTING
+    life.ready(3, (), 3.0)
+    assert (life.state, life.restarts) == (State.READY, 2)
+
+
+def test_a_script_that_a_signal_always_ends_before_the_first_ready_fails_for_good() -> None:
+    life = life_of()
+    life.start(0.0)
+    happened: list[Instruction] = []
+    for generation in range(1, KILLED_STARTS + 2):
+        happened = life.exited(generation, None, signal.SIGSEGV, 20.0 * generation)
+        if life.state is State.WAITING:
+            life.timer("restart", generation, 20.0 * generation + 10)
+    assert life.state is State.FAILED
+    assert isinstance(of_type(happened, Refuse)[0].error, StartError)
+    assert "SIGSEGV" in str(of_type(happened, Refuse)[0].error)
+
+
+@pytest.mark.parametrize("how", ["refused", "too late", "never"])
+def test_a_signal_before_the_first_ready_is_final_where_the_cause_is_known_or_no_other_child_is_wanted(
+    how: str,
+) -> None:
+    life = life_of(RestartPolicy(mode="never") if how == "never" else RestartPolicy())
+    life.start(0.0)
+    if how == "refused":
+        life.start_failed(1, StartError("no"), 0.5)
+    elif how == "too late":
+        life.timer("start", 1, START_TIMEOUT)
+    life.exited(1, None, signal.SIGKILL, START_TIMEOUT + 1)
+    assert life.state is State.FAILED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Protocol
 
 from relieve_py.supervisor import Supervisor
@@ -56,7 +55,7 @@ class Pulse:
         self._patience = PATIENCE
 
     def _again(self) -> None:
-        self._supervisor.at(time.monotonic() + INTERVAL, self._look)
+        self._supervisor.at(self._supervisor.now() + INTERVAL, self._look)
 
     def _look(self) -> None:
         self._looking = self._server.owes()
