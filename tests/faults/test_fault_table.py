@@ -6,7 +6,13 @@ import ast
 from pathlib import Path
 
 CASES = range(1, 77)
-MISSING = frozenset({11, *range(18, 77)})
+MISSING = frozenset(
+    {
+        *{11, *range(18, 44)},
+        *{49, 52},
+        *range(54, 77),
+    }
+)
 """Cases that have no test yet. This only ever shrinks."""
 
 
