@@ -21,7 +21,7 @@ from relieve_py import ipc
 from relieve_py.channel import Channel
 from relieve_py.child.asking import Answer, Questions
 from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
-from relieve_py.child.calling import Caller, Request, running
+from relieve_py.child.calling import Caller, Invoke, Request, running
 from relieve_py.child.handlers import Handlers
 from relieve_py.child.loading import Exports, load_module, load_program, run_container
 from relieve_py.child.process import (
@@ -325,6 +325,17 @@ class Child:
         """In a process that user code forked: the channel stays with this child."""
         self._channel.close()
         ipc._set_runtime(None)
+
+    # -- for what tests programs against this library ----------------------------------------------
+
+    def around_calls(self, wrap: Callable[[Invoke], Invoke]) -> None:
+        """Have every call from now on go through ``wrap(invoke)``, where ``invoke`` is its way so far."""
+        self._caller.invoke = wrap(self._caller.invoke)
+
+    def spoil(self, garbage: bytes) -> None:
+        """Write to the channel what is no frame."""
+        with self._writing:
+            os.write(self._channel.fileno(), garbage)
 
     # -- ipc ---------------------------------------------------------------------------------------
 
