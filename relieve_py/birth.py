@@ -34,15 +34,10 @@ class Parent(Protocol):
         ...
 
 
-class Birth:
-    """One child from launch to exit; the observer of its launcher."""
+class Cradle:
+    """What one child will share with its parent: a channel and a page. A launcher may have its own kind."""
 
-    def __init__(self, parent: Parent, generation: int, name: str, env: dict[str, str]) -> None:
-        self._parent = parent
-        self.generation = generation
-        self.process: Process | None = None
-        self.hung_up = False  # the channel has ended and is not watched any more
-        self._abandoned = False
+    def __init__(self, name: str, env: dict[str, str]) -> None:
         fd = _page_descriptor()
         try:
             self.page = mmap.mmap(fd, PAGE_BYTES)
@@ -52,21 +47,53 @@ class Birth:
             raise
         self._page_fd = fd
         self.channel = Channel(ours)
-        self._spec = LaunchSpec(name=name, sock=self._theirs, page=self.page, page_fd=fd, env=env)
+        whole = {**os.environ, **env}
+        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.page, page_fd=fd, env=whole)
 
     @property
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
         return int.from_bytes(self.page[:8], sys.byteorder)
 
+    def hand_over(self) -> None:
+        """The child has its part, or there will be none: close the copies."""
+        self._theirs.close()
+        if self._page_fd >= 0:
+            os.close(self._page_fd)
+            self._page_fd = -1
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.hand_over()
+        self.channel.close()
+        self.page.close()
+
+
+class Birth:
+    """One child from launch to exit; the observer of its launcher."""
+
+    def __init__(self, parent: Parent, generation: int, cradle: Cradle) -> None:
+        self._parent = parent
+        self._cradle = cradle
+        self.generation = generation
+        self.channel = cradle.channel
+        self.process: Process | None = None
+        self.hung_up = False  # the channel has ended and is not watched any more
+        self._abandoned = False
+
+    @property
+    def begun(self) -> int:
+        """The number of the last call that the child has begun."""
+        return self._cradle.begun
+
     def launch(self, launcher: Launcher) -> None:
         """Have the child made."""
-        launcher.launch(self._spec, self)
+        launcher.launch(self._cradle.spec, self)
 
     def launched(self, process: Process) -> None:
         """The launcher says: it exists."""
         self.process = process
-        self._close_childs_end()
+        self._cradle.hand_over()
         if self._abandoned:
             process.signal(signal.SIGKILL)
         else:
@@ -74,13 +101,13 @@ class Birth:
 
     def refused(self, error: OSError) -> None:
         """The launcher says: the system would not."""
-        self._close_childs_end()
+        self._cradle.hand_over()
         if not self._abandoned:
             self._parent.unborn(self, error)
 
     def lost(self) -> None:
         """The launcher says: what makes children died."""
-        self._close_childs_end()
+        self._cradle.hand_over()
         if not self._abandoned:
             self._parent.lost(self)
 
@@ -93,29 +120,21 @@ class Birth:
         """The launcher has taken too long: a child that comes now is killed, and the parent is told nothing more."""
         self._abandoned = True
 
-    def _close_childs_end(self) -> None:
-        self._theirs.close()
-        if self._page_fd >= 0:
-            os.close(self._page_fd)
-            self._page_fd = -1
-
     def forget(self) -> None:
         """In a process that was just forked: close the copies."""
         self.hung_up = True
-        self._close_childs_end()
+        self._cradle.hand_over()
         self.channel.close()
         if self.process is not None:
             self.process.close()
 
     def close(self) -> None:
         """Let go of everything. The channel must not be watched any more."""
-        self._close_childs_end()
         self.hung_up = True
-        self.channel.close()
+        self._cradle.close()
         if self.process is not None:
             self.process.close()
             self.process = None
-        self.page.close()
 
 
 def _page_descriptor() -> int:

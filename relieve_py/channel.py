@@ -11,6 +11,7 @@ import array
 import contextlib
 import errno
 import os
+import select
 import socket
 from collections import deque
 
@@ -55,6 +56,14 @@ class Channel:
         return self._sock.fileno()
 
     # -- receiving: one thread at a time -----------------------------------------------------------
+
+    def readable(self) -> bool:
+        """True when ``receive`` has something to say at once, if only that the other side is gone."""
+        if self._sock.fileno() < 0:
+            return False
+        poll = select.poll()
+        poll.register(self._sock.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
 
     def receive(self, flags: int = 0) -> list[Frame]:
         """Read once and return the frames that are complete; on a socket that does not block, maybe none.

@@ -22,6 +22,7 @@ from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
 from relieve_py.replies import Reply, gather, settle_in_order
 from relieve_py.streams import Stream
+from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
 from relieve_py.workers import Worker
 
@@ -122,6 +123,8 @@ class CloudWorker(Remote, Worker):
     def _enqueue(self, call: Call) -> Reply | Stream:
         """Queue an encoded call. Blocks, raises or drops when there is no room, as ``when_full`` says."""
         self._start_if_new()
+        if self._backlog.full and self._backlog.when_full == "wait" and not _under_a_loop():
+            shared().help_until(lambda: not self._backlog.full or self._stopping, None)
         with self._lock:
             if self._backlog.full and not self._stopping:
                 self._make_room()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 
 from relieve_py.calls import Call
@@ -23,10 +22,11 @@ class Delays:
 
     def add(self, calls: list[Call], delay: float) -> None:
         """Resubmit them after ``delay`` seconds."""
-        due = time.monotonic() + delay
+        supervisor = shared()
+        due = supervisor.now() + delay
         with self._lock:
             for call in calls:
-                self._waiting[call.id] = call, shared().at(due, self._due, call)
+                self._waiting[call.id] = call, supervisor.at(due, self._due, call)
 
     def _due(self, call: Call) -> None:
         """I/O thread."""

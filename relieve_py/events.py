@@ -14,7 +14,7 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 
@@ -155,6 +155,14 @@ def current_event() -> Event:
     return _current.get()
 
 
+class Runner(Protocol):
+    """Runs strands that have something queued."""
+
+    def add(self, strand: Strand) -> None:
+        """Have it run. Called when something is queued on an idle strand."""
+        ...
+
+
 class _Threads:
     """Runs strands on daemon threads: as many as there are strands with work, none while there is none."""
 
@@ -225,7 +233,17 @@ class _Threads:
             strand.run()
 
 
+class _OfThread(threading.local):
+    """What strands that are made on this thread are run by."""
+
+    runner: Runner | None = None
+    """Instead of ``threads``; for ``testing``, where nothing runs by itself."""
+    logs: Strand | None = None
+    """Where ``log_later`` logs then."""
+
+
 threads = _Threads()
+of_thread = _OfThread()
 _strands: weakref.WeakSet[Strand] = weakref.WeakSet()
 
 
@@ -233,6 +251,7 @@ class Strand:
     """A queue of callbacks that run one at a time, in order, on some thread."""
 
     def __init__(self) -> None:
+        self._runner: Runner = of_thread.runner or threads
         self.reset()
         _strands.add(self)
 
@@ -250,7 +269,7 @@ class Strand:
             if self._scheduled:
                 return
             self._scheduled = True
-        threads.add(self)
+        self._runner.add(self)
 
     @property
     def idle(self) -> bool:
@@ -278,6 +297,18 @@ class Strand:
                 logger.exception("a callback raised: %r", function)
             del function, args
 
+    def run_one(self) -> bool:
+        """Run the first that is queued; False when that was the last. Called by a runner that has one thread only."""
+        function, args = self._queue.popleft()
+        self._thread = threading.get_ident()
+        try:
+            function(*args)
+        except BaseException:
+            logger.exception("a callback raised: %r", function)
+        self._thread = None
+        self._scheduled = bool(self._queue)
+        return self._scheduled
+
 
 def _after_fork() -> None:
     threads.reset()
@@ -301,7 +332,7 @@ _logs = Strand()
 
 def log_later(level: int, message: str, *args: Any) -> None:
     """Log from where no code of others may run: under a lock, or on the I/O thread."""
-    _logs.submit(logger.log, level, message, *args)
+    (of_thread.logs or _logs).submit(logger.log, level, message, *args)
 
 
 class Emitter:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import select
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -214,11 +213,7 @@ class Line:
         return not known
 
     def _read_the_rest(self, birth: Birth) -> None:
-        poll = select.poll()
-        if birth.channel.fileno() < 0:
-            return
-        poll.register(birth.channel.fileno(), select.POLLIN)
-        while poll.poll(0) and self._receive(birth):
+        while birth.channel.readable() and self._receive(birth):
             continue
 
     def _receive(self, birth: Birth) -> bool:

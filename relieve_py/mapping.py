@@ -60,6 +60,7 @@ class _Landing:
 
     def wait(self) -> Reply | _Refused:
         """The next that has landed."""
+        shared().help_until(lambda: bool(self.landed), None)
         with self._changed:
             self._changed.wait_for(lambda: bool(self.landed))
             return self.landed.popleft()

@@ -6,7 +6,6 @@ import asyncio
 import functools
 import logging
 import threading
-import time
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
@@ -179,15 +178,13 @@ class Reply(Future[Any]):
 
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
+        supervisor = shared()
+        deadline = supervisor.now() + timeout if timeout is not None else None
         call = self._call
-        if call is None or call.carrier is None or not call.number:
-            return timeout
-        if timeout is None:
-            call.carrier.read_for(call, None)
-            return None
-        deadline = time.monotonic() + timeout
-        call.carrier.read_for(call, deadline)
-        return max(0.0, deadline - time.monotonic())
+        if call is not None and call.carrier is not None and call.number:
+            call.carrier.read_for(call, deadline)
+        supervisor.help_until(self.done, deadline)
+        return max(0.0, deadline - supervisor.now()) if deadline is not None else None
 
     def _open(self) -> Any:
         """Decode what came, once."""
@@ -238,7 +235,8 @@ def settle_in_order(strand: Strand, settle: Callable[[], object], at_once: bool)
     if at_once or strand.idle:
         settle()
         return
-    timer = shared().at(time.monotonic() + PATIENCE, settle)
+    supervisor = shared()
+    timer = supervisor.at(supervisor.now() + PATIENCE, settle)
 
     def in_turn() -> None:
         timer.cancel()

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.birth import Birth
+from relieve_py.birth import Birth, Cradle
 from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.endings import Owner
 from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
@@ -94,6 +94,10 @@ class Slot:
         self._stop_waiters: list[Reply] = []
         with _all_lock:
             _all.add(self)
+
+    def now(self) -> float:
+        """The time that its times go by."""
+        return self._supervisor.now()
 
     # -- asked by the user -------------------------------------------------------------------------
 
@@ -271,10 +275,11 @@ class Slot:
             return
         try:
             objects = self._objects()
-            birth = Birth(self, generation, self.life.name, {**os.environ, **self._env})
+            cradle = getattr(self._launcher, "cradle", Cradle)(self.life.name, self._env)
         except (OSError, RelieveError) as error:
             self._not_launched(generation, error)
             return
+        birth = Birth(self, generation, cradle)
         try:
             self._bring_forth(birth, objects)
         except Exception as error:  # a launcher is a plug-in

@@ -130,6 +130,7 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
             call = self._call
             if call.carrier is not None and call.number:
                 call.carrier.read_for(call, None)
+            shared().help_until(items.settled, None)
             with items.changed:
                 items.changed.wait_for(items.settled)
         return self._take(StopIteration)

@@ -10,6 +10,7 @@ import heapq
 import itertools
 import logging
 import os
+import random
 import threading
 import time
 from collections import deque
@@ -71,6 +72,14 @@ class Supervisor:
         """The time that timers go by, in seconds."""
         return time.monotonic()
 
+    @staticmethod
+    def chance() -> float:
+        """What delays are jittered by: a random number in [0, 1)."""
+        return random.random()
+
+    def help_until(self, done: Callable[[], bool], deadline: float | None) -> None:
+        """This thread is about to wait until ``done()``, or the deadline. Nothing to do: the I/O thread does it all."""
+
     # -- descriptors -------------------------------------------------------------------------------
 
     def watch(self, fd: int, callback: Callable[[], object]) -> None:
@@ -98,7 +107,7 @@ class Supervisor:
             self._wake()
 
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
-        """Run ``function(*args)`` on the I/O thread at ``when`` (of ``time.monotonic()``)."""
+        """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""
         timer = Timer(when, function, args)
         with self._timers_lock:
             if len(self._timers) >= self._compact_at:
@@ -194,6 +203,12 @@ class Supervisor:
         self._wake_write = -1
 
 
+class _OfThread(threading.local):
+    stand_in: Supervisor | None = None
+
+
+of_thread = _OfThread()
+"""What all that is made on this thread takes for the shared supervisor; for ``testing``, which has no threads."""
 _shared: Supervisor | None = None
 _shared_lock = threading.Lock()  # owner: whoever makes or forgets the shared supervisor
 
@@ -201,6 +216,8 @@ _shared_lock = threading.Lock()  # owner: whoever makes or forgets the shared su
 def shared() -> Supervisor:
     """The supervisor of this process, made on first use."""
     global _shared
+    if of_thread.stand_in is not None:
+        return of_thread.stand_in
     if _shared is None:
         with _shared_lock:
             if _shared is None:

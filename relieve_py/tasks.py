@@ -59,11 +59,12 @@ class _Core:
             sys_path=_sys_path(),
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
+        supervisor = shared()
         self.slot = Slot(
             self.voice,
-            shared(),
+            supervisor,
             plugins.launcher(options.launcher),
-            Lifecycle(self.name, policy, options.start_timeout, options.kill_timeout),
+            Lifecycle(self.name, policy, options.start_timeout, options.kill_timeout, supervisor.chance),
             plan,
             self._objects,
             options.env,
@@ -197,12 +198,12 @@ class Task(Entered):
     def started_at(self) -> float | None:
         """When the last child was launched, in seconds since the epoch; None if there never was one."""
         launched = self._slot.life.launched_at
-        return time.time() - (time.monotonic() - launched) if launched else None
+        return time.time() - (self._slot.now() - launched) if launched else None
 
     @property
     def uptime(self) -> float | None:
         """Seconds since the child was launched; None while there is none."""
-        return time.monotonic() - self._slot.life.launched_at if self.pid is not None else None
+        return self._slot.now() - self._slot.life.launched_at if self.pid is not None else None
 
     @property
     def exit(self) -> Exit | None:
