@@ -7,6 +7,7 @@ cannot wait (cancel, stop, events, the parent's death), and is silent otherwise.
 
 from __future__ import annotations
 
+import _thread
 import mmap
 import os
 import signal
@@ -80,7 +81,8 @@ class Child:
     def live(self) -> int:
         """Everything from the first frame to the exit code."""
         on_interrupt(self._interrupted)
-        threading.Thread(target=self._watch, name="relieve-watch", daemon=True).start()
+        # Thread.start() would wait until the thread runs, which takes milliseconds when the processors are busy.
+        _thread.start_new_thread(self._watch, ())
         try:
             frame = self._next_frame()
             if frame is None or frame.kind != Kind.BOOT:

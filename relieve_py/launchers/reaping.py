@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def become_subreaper() -> None:
     """Orphaned descendants become children of this process instead of init's. On Linux; elsewhere nothing happens."""
-    if sys.platform != "linux":
-        return
+    if sys.platform == "linux":
+        _prctl()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@functools.cache
+def _prctl() -> Callable[..., int]:
+    """Looked up once, by the server, for all of its children."""
     import ctypes
 
-    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    function: Callable[..., int] = ctypes.CDLL(None).prctl
+    return function
 
 
 def become_group_leader(pid: int = 0) -> None:

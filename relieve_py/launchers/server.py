@@ -115,8 +115,7 @@ class Server:
                 os.set_inheritable(sock_fd, True)
                 os.set_inheritable(page_fd, True)
                 os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
-            os.environ.clear()
-            os.environ.update(env)
+            _take_on(env)
             gc.unfreeze()
             page = mmap.mmap(page_fd, runtime.PAGE_BYTES)
             os.close(page_fd)
@@ -184,6 +183,15 @@ class Server:
             for pid in children_of(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+
+def _take_on(env: dict[str, str]) -> None:
+    """Have that environment, by as few changes as it takes: most of it is the server's."""
+    for name in os.environ.keys() - env.keys():
+        del os.environ[name]
+    for name, value in env.items():
+        if os.environ.get(name) != value:
+            os.environ[name] = value
 
 
 def serve(sock: socket.socket) -> None:
