@@ -6,6 +6,7 @@ from typing import Any
 
 from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback, StartError
 from relieve_py.serializers import Payload, Serializer, decode
+from relieve_py.texts import unpack
 
 
 class Encoded:
@@ -22,52 +23,57 @@ class Encoded:
     def outline(self) -> BaseException:
         """An error as type, text and traceback only, for a log: no code of the user runs in here."""
         try:
-            name, text, traceback, _ = decode(self.serializer, self.payload, self.what)
-        except (DecodeError, TypeError, ValueError) as error:
+            return _outline(self.payload)
+        except DecodeError as error:
             return error
-        plain = RemoteError(str(name), str(text), str(traceback))
-        plain.__cause__ = RemoteTraceback(str(traceback))
-        return plain
 
     def open(self) -> tuple[Any, BaseException | None]:
         """The value and None, or None and the error. User code may run in here."""
         try:
-            value = decode(self.serializer, self.payload, self.what)
             if self.is_error:
-                return None, remote_error(self.serializer, value)
+                return None, remote_error(self.serializer, self.payload)
+            return decode(self.serializer, self.payload, self.what), None
         except DecodeError as error:
             return None, error
-        return value, None
 
 
-def remote_error(serializer: Serializer, told: Any) -> BaseException:
-    """The exception that a child told of as ``(type, text, traceback, encoded exception or None)``.
+def remote_error(serializer: Serializer, payload: Payload) -> BaseException:
+    """The exception that the other side told of. Raises DecodeError. User code may run in here.
 
     One that cannot be rebuilt, or that is no Exception (a KeyboardInterrupt of a child must not stop this process),
     becomes a RemoteError.
     """
-    try:
-        name, text, traceback, data = told
-        plain = RemoteError(str(name), str(text), str(traceback))
-    except (TypeError, ValueError) as error:
-        raise DecodeError(f"the child told of an error in a way that is not understood: {error}") from error
-    if data is None or not serializer.any_object:
-        plain.__cause__ = RemoteTraceback(plain.traceback)
+    plain = _outline(payload)
+    if not payload.buffers or not serializer.any_object:
         return plain
     try:
-        rebuilt = decode(serializer, Payload(data), "the exception")
+        rebuilt = decode(serializer, Payload(payload.buffers[0], payload.buffers[1:]), "the exception")
     except DecodeError:
-        rebuilt = None
-    exception: BaseException = rebuilt if isinstance(rebuilt, Exception) else plain
-    exception.__cause__ = RemoteTraceback(plain.traceback)
-    return exception
+        return plain
+    if not isinstance(rebuilt, Exception):
+        return plain
+    rebuilt.__cause__ = plain.__cause__
+    return rebuilt
 
 
-def with_late_cause(error: StartError, serializer: Serializer, told: tuple[Any, ...]) -> StartError:
-    """Give it the child's exception as its cause: as text now, and as itself once somebody looks at it."""
-    plain = remote_error(serializer, (*told[:3], None))
+def _outline(payload: Payload) -> RemoteError:
+    """Type, text and traceback only; no code of the user runs in here. Raises DecodeError."""
+    try:
+        name, text, traceback = unpack(payload.data)
+    except ValueError as error:
+        raise DecodeError(f"the child told of an error in a way that is not understood: {error}") from error
+    plain = RemoteError(name, text, traceback)
+    plain.__cause__ = RemoteTraceback(traceback)
+    return plain
+
+
+def start_error(task: str, serializer: Serializer, payload: Payload) -> StartError:
+    """Why the child could not become ready; its cause is the child's exception: as text now, and as itself once
+    somebody looks at it. Raises DecodeError."""
+    plain = _outline(payload)
+    error = StartError(f"task {task!r} could not start: {plain.type}: {plain.text}", task=task)
     error.__cause__ = plain
-    error.__dict__["_late"] = serializer, told
+    error.__dict__["_late"] = serializer, payload
     return error
 
 

@@ -1,26 +1,30 @@
-"""What the frames of a child mean; only plain data is decoded here, so that no user code runs on the I/O thread."""
+"""What the frames of a child say of itself. The I/O thread reads them, so no serializer is asked, which may be slow or
+the user's code."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from relieve_py.answers import with_late_cause
+from relieve_py.answers import start_error
 from relieve_py.errors import DecodeError, MethodNotFound, ProtocolError, StartError
-from relieve_py.serializers import Payload, Serializer, decode
+from relieve_py.serializers import Payload, Serializer
+from relieve_py.texts import unpack
 from relieve_py.wire import Frame
 
+MAX_NAMES = 1 << 22
+"""The most bytes of a message with names of exports. More: a child may keep the I/O thread longer; less: children with
+very many exports are refused."""
 
-def exports_of(serializer: Serializer, frame: Frame) -> tuple[str, ...]:
+
+def exports_of(frame: Frame) -> tuple[str, ...]:
     """The names in a READY frame. Raises ProtocolError."""
-    return tuple(map(str, _plain(serializer, frame)))
+    return tuple(_names(frame))
 
 
-def missing_of(serializer: Serializer, frame: Frame, task: str) -> MethodNotFound:
+def missing_of(frame: Frame, task: str) -> MethodNotFound:
     """The error in a MISSING frame. Raises ProtocolError."""
-    told = _plain(serializer, frame)
-    if len(told) != 2 or not isinstance(told[1], (list, tuple)):
-        raise ProtocolError("a message about a missing method is not understood")
-    asked, names = told[0], tuple(map(str, told[1]))
+    told = _names(frame)
+    if not told:
+        raise ProtocolError("a message about a missing method is empty")
+    asked, names = told[0][1:] if told[0] else None, tuple(told[1:])
     what = f"has no {asked!r}" if asked is not None else "has no default function"
     there = f"it exports: {', '.join(names)}" if names else "it exports nothing"
     return MethodNotFound(f"task {task!r} {what}; {there}", asked=asked, available=names)
@@ -28,20 +32,16 @@ def missing_of(serializer: Serializer, frame: Frame, task: str) -> MethodNotFoun
 
 def start_error_of(serializer: Serializer, frame: Frame, task: str) -> StartError:
     """The error in a FAILED frame. Raises ProtocolError."""
-    told = _plain(serializer, frame)
-    if len(told) != 4:
-        raise ProtocolError("a message about a failed start is not understood")
-    name, text, traceback = map(str, told[:3])
-    error = StartError(f"task {task!r} could not start: {name}: {text}", task=task)
-    return with_late_cause(error, serializer, (name, text, traceback, told[3]))
-
-
-def _plain(serializer: Serializer, frame: Frame) -> Any:
-    """Plain data that the child runtime itself sent. Raises ProtocolError for anything else."""
     try:
-        told = decode(serializer, Payload.of_frame(frame), "a message of the child")
+        return start_error(task, serializer, Payload.of_frame(frame))
     except DecodeError as error:
         raise ProtocolError(str(error)) from error
-    if not isinstance(told, (list, tuple)):
-        raise ProtocolError(f"a message of the child is a {type(told).__name__}")
-    return told
+
+
+def _names(frame: Frame) -> list[str]:
+    if len(frame.payload) > MAX_NAMES:
+        raise ProtocolError(f"a message with names has {len(frame.payload):,} bytes, which is above {MAX_NAMES:,}")
+    try:
+        return unpack(frame.payload)
+    except ValueError as error:
+        raise ProtocolError(f"a message with names is not understood: {error}") from error

@@ -357,7 +357,7 @@ class Slot:
                 self._strand.submit(self._event, birth, frame.number, Payload.of_frame(frame))
                 return
             case Kind.READY:
-                names = exports_of(self._serializer, frame)
+                names = exports_of(frame)
                 self.act(lambda now: self.life.ready(birth.generation, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)

@@ -5,23 +5,22 @@ from __future__ import annotations
 import os
 import traceback
 from types import TracebackType
-from typing import Any
 
 from relieve_py.serializers import Payload, Serializer
+from relieve_py.texts import pack
 
 
 def error_payload(serializer: Serializer, error: BaseException) -> Payload:
-    """``(type, text, traceback, encoded exception or None)``."""
-    told = _told(error)
-    data = None
+    """Type, text and traceback as texts, and beside them the encoded exception, if it can be."""
+    told = pack(_told(error))
     if serializer.any_object and isinstance(error, Exception):
         try:
             payload = serializer.encode(error)
         except Exception:
-            payload = None
-        if payload is not None and not payload.buffers and payload.descriptors is None:
-            data = bytes(payload.data)
-    return serializer.encode((*told, data))
+            return Payload(told)
+        if payload.descriptors is None:
+            return Payload(told, (payload.data, *payload.buffers))
+    return Payload(told)
 
 
 def _told(error: BaseException) -> tuple[str, str, str]:
@@ -51,7 +50,6 @@ def _is_ours(filename: str, here: str) -> bool:
     return filename.startswith((here, "<frozen importlib")) or os.sep + "asyncio" + os.sep in filename
 
 
-def missing_payload(serializer: Serializer, asked: str | None, names: tuple[str, ...]) -> Payload:
-    """What was asked for, and what there is."""
-    told: tuple[Any, ...] = (asked, list(names))
-    return serializer.encode(told)
+def missing_payload(asked: str | None, names: tuple[str, ...]) -> Payload:
+    """What was asked for (with a mark before it, so that nothing differs from an empty name), and what there is."""
+    return Payload(pack(("" if asked is None else f"={asked}", *names)))

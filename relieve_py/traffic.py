@@ -238,7 +238,7 @@ class Traffic:
             case Kind.DELIVERED:
                 self._over(frame, lambda call: call.reply.settle(self.owner.face))
             case Kind.MISSING:
-                error = missing_of(self._serializer, frame, self._life.name)
+                error = missing_of(frame, self._life.name)
                 self._over(frame, lambda call: self._endings.give_up(call, error))
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(frame)

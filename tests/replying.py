@@ -9,8 +9,9 @@ from relieve_py.answers import Encoded
 from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.events import Strand
 from relieve_py.replies import Reply
-from relieve_py.serializers import PickleSerializer
+from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.supervisor import shared
+from relieve_py.texts import pack
 
 
 class FakeCarrier:
@@ -71,8 +72,13 @@ def encoded(value: Any) -> Encoded:
     return Encoded(PICKLE, PICKLE.encode(value), "the result of data()")
 
 
-def encoded_error(*told: Any) -> Encoded:
-    return Encoded(PICKLE, PICKLE.encode(told), "the error", is_error=True)
+def told(name: str, text: str, traceback: str, *encoded: bytes) -> Payload:
+    """An error as a child tells of it."""
+    return Payload(pack((name, text, traceback)), encoded)
+
+
+def encoded_error(name: str, text: str, traceback: str, *encoded: bytes) -> Encoded:
+    return Encoded(PICKLE, told(name, text, traceback, *encoded), "the error", is_error=True)
 
 
 async def reply_in(reply: Reply) -> Any:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from replying import PICKLE, encoded, encoded_error, later, make_reply
+from replying import PICKLE, encoded, encoded_error, later, make_reply, told
 
 from relieve_py.answers import Encoded, remote_error
 from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback
 from relieve_py.serializers import JsonSerializer, Payload
+from relieve_py.telling import error_payload
+from relieve_py.texts import pack
 
 
 class CountsLoads:
@@ -57,10 +59,10 @@ def test_an_error_of_the_child_arrives_as_itself_with_its_traceback() -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [None, b"garbage", PICKLE.encode("no exception").data, PICKLE.encode(KeyboardInterrupt()).data]
+    "data", [(), [b"garbage"], [PICKLE.encode("no exception").data], [PICKLE.encode(KeyboardInterrupt()).data]]
 )
 def test_an_error_that_cannot_be_rebuilt_arrives_as_text(data: Any) -> None:
-    error = remote_error(PICKLE, ("pkg.Odd", "its text", "Traceback: line 7", data))
+    error = remote_error(PICKLE, told("pkg.Odd", "its text", "Traceback: line 7", *data))
     assert isinstance(error, RemoteError)
     assert (error.type, error.text, error.traceback) == ("pkg.Odd", "its text", "Traceback: line 7")
     assert isinstance(error.__cause__, RemoteTraceback)
@@ -68,11 +70,21 @@ def test_an_error_that_cannot_be_rebuilt_arrives_as_text(data: Any) -> None:
 
 def test_plain_serializers_never_rebuild_exceptions() -> None:
     data = bytes(PICKLE.encode(ZeroDivisionError("there")).data)
-    assert isinstance(remote_error(JsonSerializer(), ("ZeroDivisionError", "there", "", data)), RemoteError)
+    assert isinstance(remote_error(JsonSerializer(), told("ZeroDivisionError", "there", "", data)), RemoteError)
 
 
-@pytest.mark.parametrize("told", [None, 3, (), (1, 2, 3), "four"])
-def test_an_error_told_in_another_way_is_a_decode_error_or_text(told: Any) -> None:
-    reply = make_reply()
-    reply.settle(Encoded(PICKLE, PICKLE.encode(told), "the error", is_error=True))
-    assert isinstance(reply.exception(), (DecodeError, RemoteError))
+def test_large_parts_of_an_exception_arrive_beside_it() -> None:
+    payload = error_payload(PICKLE, ValueError(memoryview(bytes(50_000))))
+    assert len(payload.buffers) > 1
+    error = remote_error(PICKLE, payload)
+    assert isinstance(error, ValueError)
+    assert error.args[0] == bytes(50_000)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"short", pack(("one",)), pack("four"), b"\xff" * 30, pack("abc")[:-1] + b"\xff"]
+)
+def test_an_error_told_in_another_way_is_a_decode_error(data: bytes) -> None:
+    encoded = Encoded(PICKLE, Payload(data), "the error", is_error=True)
+    assert isinstance(encoded.open()[1], DecodeError)
+    assert isinstance(encoded.outline(), DecodeError)

@@ -8,6 +8,7 @@ import threading
 from typing import Any
 
 import pytest
+from replying import encoded_error
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, CallOptions, Mode
@@ -135,8 +136,7 @@ def test_a_stop_iteration_of_the_child_does_not_look_like_the_end(error: Excepti
     producer = Producer(0, reads=False)
     stream = take_stream(producer)
     data = bytes(PICKLE.encode(error).data)
-    told = (type(error).__name__, "of the user", "", data)
-    producer.items.settle(Encoded(PICKLE, PICKLE.encode(told), "the error", is_error=True))
+    producer.items.settle(encoded_error(type(error).__name__, "of the user", "", data))
 
     async def read() -> Any:
         return await anext(stream)

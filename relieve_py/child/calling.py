@@ -179,7 +179,7 @@ class Caller:
         try:
             function = child.exports.find(method)
         except LookupError:
-            return Kind.MISSING, missing_payload(child.serializer, method, child.exports.names())
+            return Kind.MISSING, missing_payload(method, child.exports.names())
         if mode == CALL:
             child.answer(Kind.ACCEPTED, number, None)
         request = Request(child, number, mode, id, method, created_at)

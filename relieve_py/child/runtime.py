@@ -40,6 +40,7 @@ from relieve_py.errors import EncodeError
 from relieve_py.poller import make_poller
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload
+from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
 
 PAGE_BYTES = mmap.PAGESIZE
@@ -318,7 +319,7 @@ class Child:
 
     def _tell_ready(self) -> None:
         self._told_ready = True
-        self.answer(Kind.READY, 0, self.serializer.encode(list(self.exports.names())))
+        self.answer(Kind.READY, 0, Payload(pack(self.exports.names())))
 
     def _tell_failed(self, error: BaseException) -> None:
         self.answer(Kind.FAILED, 0, error_payload(self.serializer, error))
