@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any
 
 from relieve_py.calls import Call
+from relieve_py.table import Unread
 
 WHEN_FULL = ("wait", "raise", "drop_oldest", "drop_newest")
 
@@ -24,6 +25,7 @@ class Backlog:
         self.max_pending = max_pending
         self.when_full = when_full
         self.waiting: deque[Call] = deque()
+        self.unread = Unread()  # events in waiting
         self.out = 0  # calls that are on a task
         self.submitted = self.retried = self.dropped = 0
 
@@ -44,13 +46,22 @@ class Backlog:
             self.dropped += 1
             return call
         self.waiting.append(call)
+        self.unread.add(call)
         if self.max_pending is not None and len(self.waiting) > self.max_pending and self.when_full == "drop_oldest":
             self.dropped += 1
-            return self.waiting.popleft()
+            return self.pop()
         return None
+
+    def pop(self) -> Call:
+        """The first that waits, which does so no more."""
+        call = self.waiting.popleft()
+        self.unread.remove(call)
+        return call
 
     def put_back(self, calls: list[Call]) -> None:
         """Queue calls again, before all others, in that order."""
+        for call in calls:
+            self.unread.add(call)
         self.waiting.extendleft(reversed(calls))
         self.retried += sum(1 for call in calls if call.causes)
 
@@ -60,12 +71,14 @@ class Backlog:
             self.waiting.remove(call)
         except ValueError:
             return False
+        self.unread.remove(call)
         return True
 
     def take_all(self) -> list[Call]:
         """All that wait, which do so no more."""
         calls = list(self.waiting)
         self.waiting.clear()
+        self.unread = Unread()
         return calls
 
     def snapshot(self) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import collections
 import functools
 import logging
@@ -15,7 +14,7 @@ from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, Carrier, Mode
 from relieve_py.delays import Delays
 from relieve_py.errors import NotRunning, Stopped, StrategyError, WorkerFull
-from relieve_py.events import Dropped, Strand
+from relieve_py.events import Dropped, Strand, must_not_wait, under_a_loop
 from relieve_py.health import WorkerStats
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
@@ -24,6 +23,7 @@ from relieve_py.replies import Reply, gather, settle_in_order
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
+from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
 
 logger = logging.getLogger("relieve_py")
@@ -123,7 +123,9 @@ class CloudWorker(Remote, Worker):
     def _enqueue(self, call: Call) -> Reply | Stream:
         """Queue an encoded call. Blocks, raises or drops when there is no room, as ``when_full`` says."""
         self._start_if_new()
-        if self._backlog.full and self._backlog.when_full == "wait" and not _under_a_loop():
+        if call.mode is Mode.EVENT and self._backlog.unread.full and not must_not_wait():
+            self._wait_for_slack()
+        if self._backlog.full and self._backlog.when_full == "wait" and not under_a_loop():
             shared().help_until(lambda: not self._backlog.full or self._stopping, None)
         with self._lock:
             if self._backlog.full and not self._stopping:
@@ -141,6 +143,16 @@ class CloudWorker(Remote, Worker):
         self._pump()
         return reply
 
+    def _wait_for_slack(self) -> None:
+        """Wait while too many events are here because no child reads."""
+
+        def go_on() -> bool:
+            return self._backlog.unread.slack or self._stopping
+
+        shared().help_until(go_on, None)
+        with self._lock:
+            self._lock.wait_for(go_on)
+
     def _make_room(self) -> None:
         """Under the lock, which waiting frees: wait until there is room, or raise WorkerFull."""
         if self._backlog.when_full == "raise":
@@ -149,7 +161,7 @@ class CloudWorker(Remote, Worker):
                 worker=self.name,
                 max_pending=self._backlog.max_pending,
             )
-        if self._backlog.when_full == "wait" and not _under_a_loop():
+        if self._backlog.when_full == "wait" and not under_a_loop():
             self._lock.wait_for(lambda: not self._backlog.full or self._stopping)
 
     def _drop(self, call: Call) -> None:
@@ -173,9 +185,15 @@ class CloudWorker(Remote, Worker):
         return sum(task._slot.traffic.table.concurrency for task in self)
 
     def send(self, name: str, *args: Any) -> Reply:
-        """Send the strategy's next task an event. The Reply gives that task. Raises EncodeError."""
+        """Send the strategy's next task an event. The Reply gives that task. Raises EncodeError.
+
+        While all children leave too many events unread, this waits, as ``Task.send`` does.
+        """
         call = new_event(name)
-        return cast(Reply, self._submit(call, args, {}))
+        reply = cast(Reply, self._submit(call, args, {}))
+        if self._strategy_waits and isinstance(call.carrier, Traffic):
+            call.carrier.wait_for_slack()
+        return reply
 
     def send_per_script(self, name: str, *args: Any) -> Reply:
         """Send one task of each script an event. The Reply gives an Outcome for each script's task."""
@@ -238,6 +256,10 @@ class CloudWorker(Remote, Worker):
     # -- dispatch ----------------------------------------------------------------------------------
 
     @property
+    def _strategy_waits(self) -> bool:
+        return bool(getattr(self._strategy, "waits", False))
+
+    @property
     def _trusted(self) -> bool:
         return bool(getattr(self._strategy, "trusted", False))
 
@@ -289,7 +311,7 @@ class CloudWorker(Remote, Worker):
                 return False
             else:
                 lost = []
-                self._backlog.waiting.popleft()
+                self._backlog.pop()
                 self._backlog.out += 1
                 self._lock.notify_all()
         if lost:
@@ -312,8 +334,10 @@ class CloudWorker(Remote, Worker):
     def _candidates(self, call: Call) -> tuple[Task, ...]:
         """Tasks that could take the call now; for a strategy that waits for its choice, all that run."""
         running = [task for task in self._members.values() if task._slot.life.state is State.READY]
-        if call.mode is Mode.EVENT or getattr(self._strategy, "waits", False):
+        if self._strategy_waits:
             return tuple(running)
+        if call.mode is Mode.EVENT:
+            return tuple(task for task in running if not task._slot.traffic.table.unread.full)
         return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.busy)
 
     def _choose(self, candidates: tuple[Task, ...], call: Call) -> Task:
@@ -421,12 +445,3 @@ def _checked_size(size: Any) -> int:
     if size < 1:
         raise ValueError(f"size must be at least 1, not {size!r}")
     return size
-
-
-def _under_a_loop() -> bool:
-    """True on a thread that runs an event loop, which must not be blocked."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True

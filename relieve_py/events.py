@@ -6,6 +6,7 @@ and the strands share a few threads that come and go as needed. A listener that 
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import logging
 import os
@@ -240,6 +241,8 @@ class _OfThread(threading.local):
     """Instead of ``threads``; for ``testing``, where nothing runs by itself."""
     logs: Strand | None = None
     """Where ``log_later`` logs then."""
+    strands: int = 0
+    """That it runs at the moment: more than none in a callback."""
 
 
 threads = _Threads()
@@ -284,6 +287,13 @@ class Strand:
     def run(self) -> None:
         """Run what is queued until nothing is. Called by the threads only."""
         self._thread = threading.get_ident()
+        of_thread.strands += 1
+        try:
+            self._run()
+        finally:
+            of_thread.strands -= 1
+
+    def _run(self) -> None:
         while True:
             with self._lock:
                 if not self._queue:
@@ -301,13 +311,29 @@ class Strand:
         """Run the first that is queued; False when that was the last. Called by a runner that has one thread only."""
         function, args = self._queue.popleft()
         self._thread = threading.get_ident()
+        of_thread.strands += 1
         try:
             function(*args)
         except BaseException:
             logger.exception("a callback raised: %r", function)
+        of_thread.strands -= 1
         self._thread = None
         self._scheduled = bool(self._queue)
         return self._scheduled
+
+
+def must_not_wait() -> bool:
+    """True on a thread that others wait for: one that runs callbacks, or an event loop."""
+    return of_thread.strands > 0 or under_a_loop()
+
+
+def under_a_loop() -> bool:
+    """True on a thread that runs an event loop, which must not be blocked."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _after_fork() -> None:

@@ -423,6 +423,7 @@ class Slot:
         self._lock = threading.Lock()
         self._foreign = True
         self._line.forget(self._lock)
+        self.traffic.forget()
         self.life.disown()
 
 

@@ -7,6 +7,42 @@ from collections import deque
 
 from relieve_py.calls import Call, Mode
 
+EVENTS_AHEAD = 1000
+"""Events that may wait for one child to read them, before whoever sends another has to wait. More: more memory held
+for a child that does not read; less: who sends in bursts waits for a child that is only busy."""
+EVENT_BYTES_AHEAD = 16 << 20
+"""The same in bytes. An event above it goes when all others are below."""
+
+
+class Unread:
+    """How many events a child has yet to read, and how large they are."""
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.nbytes = 0
+
+    @property
+    def full(self) -> bool:
+        """True when no more should be sent."""
+        return self.events >= EVENTS_AHEAD or self.nbytes >= EVENT_BYTES_AHEAD
+
+    @property
+    def slack(self) -> bool:
+        """True when who has to wait may go on: not at the first that is read, so that it need not wait at each."""
+        return self.events <= EVENTS_AHEAD // 2 and self.nbytes <= EVENT_BYTES_AHEAD // 2
+
+    def add(self, call: Call) -> None:
+        """One more, if it is an event."""
+        if call.mode is Mode.EVENT:
+            self.events += 1
+            self.nbytes += len(call.payload)
+
+    def remove(self, call: Call) -> None:
+        """It was read, or will never be."""
+        if call.mode is Mode.EVENT:
+            self.events -= 1
+            self.nbytes -= len(call.payload)
+
 
 class CallTable:
     """The open calls of one slot: those that wait for a child, and those that are with it."""
@@ -15,6 +51,7 @@ class CallTable:
         self.concurrency = concurrency
         self.waiting: deque[Call] = deque()
         self.sent: dict[int, Call | None] = {}  # None: abandoned, but the child may still run it
+        self.unread = Unread()  # events in waiting and sent
         self.running = 0  # calls in sent; events do not count
         self.finished = 0  # calls that this child has finished
         self._numbers = itertools.count(1)
@@ -28,6 +65,16 @@ class CallTable:
     def room(self) -> int:
         """How many more calls the child may have at once."""
         return self.concurrency - self.load
+
+    def put(self, call: Call) -> None:
+        """A new call, behind all that wait."""
+        self.unread.add(call)
+        self.waiting.append(call)
+
+    def put_sent(self, event: Call) -> None:
+        """A new event, which is sent at once."""
+        self.unread.add(event)
+        self.begin(event)
 
     def next(self, busy: bool) -> Call | None:
         """The next call to send, now counted as sent; None when it has to wait."""
@@ -67,6 +114,7 @@ class CallTable:
             self.running -= 1
             self.finished += 1
         if call is not None:
+            self.unread.remove(call)
             call.number = 0
         return call
 
@@ -76,7 +124,16 @@ class CallTable:
             self.waiting.remove(call)
         except ValueError:
             return False
+        self.unread.remove(call)
         return True
+
+    def take_waiting(self) -> list[Call]:
+        """All that wait, which do so no more."""
+        calls = list(self.waiting)
+        self.waiting.clear()
+        for call in calls:
+            self.unread.remove(call)
+        return calls
 
     def blames(self, begun: int) -> bool:
         """True when a call had begun that is not over: then that is what died."""
@@ -93,9 +150,12 @@ class CallTable:
         self.running = self.finished = 0
         self._numbers = itertools.count(1)
         for _, call in sent:
+            self.unread.remove(call)
             call.number = 0
         return started, untouched
 
     def requeue(self, calls: list[Call]) -> None:
         """Put calls back to the front, in that order."""
+        for call in calls:
+            self.unread.add(call)
         self.waiting.extendleft(reversed(calls))

@@ -309,11 +309,16 @@ class Task(Entered):
         return self._core.voice.wait_for(name)
 
     def send(self, name: str, *args: Any) -> Reply:
-        """Send the child an event. The Reply gives the task, once the event has arrived. Raises EncodeError."""
+        """Send the child an event. The Reply gives the task, once the event has arrived. Raises EncodeError.
+
+        While the child leaves too many events unread, this waits, but not under an event loop and not in a listener,
+        where it is for you to wait for the Reply.
+        """
         call = new_event(name)
         if self.state is State.NEW:
             self._core.encode_now()
         call.encode(self._core.serializer, args, {})
+        self._slot.traffic.wait_for_slack()
         reply = cast(Reply, call.make_reply(self._emitter.strand))
         self._slot.traffic.submit(call)
         return reply

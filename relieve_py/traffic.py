@@ -13,7 +13,7 @@ from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import RelieveError
-from relieve_py.events import Exit, Strand, log_later
+from relieve_py.events import Exit, Strand, log_later, must_not_wait
 from relieve_py.lifecycle import Instruction, Lifecycle, State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
@@ -77,6 +77,7 @@ class Traffic:
         self._drain_waiters: list[Reply] = []
         self._deciding = 0  # calls that raised, and may be tried again
         self._at_hand: Call | None = None  # the call whose answer is being handled
+        self._slack = threading.Condition(line.lock)  # who sends events waits here
 
     @property
     def _lock(self) -> threading.Lock:
@@ -96,12 +97,28 @@ class Traffic:
             if not self._life.accepts:
                 self._turn_away(call, self._life.refusal(), after)
             elif call.mode is Mode.EVENT and self._life.state is State.READY:
-                self.table.begin(call)
+                self.table.put_sent(call)
                 self._send(call, after)
             else:
-                self.table.waiting.append(call)
+                self.table.put(call)
                 self._pump(after)
         self._host.do(after)
+
+    def wait_for_slack(self) -> None:
+        """Wait while the child has too many events to read, unless this is a thread that must not wait.
+
+        It ends when the child reads, or dies, and when none will come.
+        """
+        if not self.table.unread.full or self._supervisor.here or must_not_wait():
+            return
+
+        def go_on() -> bool:
+            return self.table.unread.slack or not self._life.accepts
+
+        self._supervisor.help_until(go_on, None)
+        with self._slack:
+            self._line.attend_always()
+            self._slack.wait_for(go_on)
 
     def _turn_away(self, call: Call, error: RelieveError, after: Deeds) -> None:
         """A call that is not with the child cannot stay: its worker has others to give it to."""
@@ -163,6 +180,7 @@ class Traffic:
         after: Deeds = []
         with self._lock:
             if self.table.drop(call) or self._delays.drop(call):
+                self._slack.notify_all()
                 after.append(lambda: self._ended(call))
             else:
                 self._abandon(call, after)
@@ -261,6 +279,8 @@ class Traffic:
             known = frame.number in self.table.sent
             call = self._at_hand = self.table.sent.get(frame.number)
             self.table.finish(frame.number)
+            if frame.kind == Kind.DELIVERED and self.table.unread.slack:
+                self._slack.notify_all()
             if self._timers:
                 self._forget_timer(frame.number)
             if self.table.waiting:
@@ -308,6 +328,7 @@ class Traffic:
             timer.cancel()
         self._timers.clear()
         started, untouched = self.table.lose(begun)
+        self._slack.notify_all()
         for call in started:
             error = died(call, exit, self._life.restarts)
             after.append(functools.partial(self._endings.failed, call, error, lost=True))
@@ -323,11 +344,15 @@ class Traffic:
 
     def refuse(self, error: RelieveError, after: Deeds) -> None:
         """Under the lock: no child will come for the calls that wait."""
-        waiting = [*self._delays.take_all(), *self.table.waiting]
-        self.table.waiting.clear()
+        waiting = [*self._delays.take_all(), *self.table.take_waiting()]
+        self._slack.notify_all()
         for call in waiting:
             self._turn_away(call, error, after)
         after.append(self._tell_drained)
+
+    def forget(self) -> None:
+        """In a process that was just forked: who waits here does so in the original."""
+        self._slack = threading.Condition(self._line.lock)
 
     def _ended(self, call: Call) -> None:
         if call.home is not None:

@@ -119,7 +119,7 @@ def test_the_numbers_are_those_of_the_histories() -> None:
 @given(
     st.sampled_from(["drop_oldest", "drop_newest"]),
     st.integers(1, 4),
-    st.lists(st.sampled_from(["add", "take", "back", "drop"]), max_size=40),
+    st.lists(st.sampled_from(["add", "add event", "take", "back", "drop", "all"]), max_size=40),
 )
 def test_no_call_is_lost_or_doubled(when_full: str, limit: int, steps: list[str]) -> None:
     """Each is waiting, taken, given back to the caller, or dropped by name: exactly one of them."""
@@ -128,17 +128,20 @@ def test_no_call_is_lost_or_doubled(when_full: str, limit: int, steps: list[str]
     gone: list[Call] = []
     taken: deque[Call] = deque()
     for step in steps:
-        if step == "add":
-            made += make(1)
+        if step in ("add", "add event"):
+            made.append(Call(Mode.GET if step == "add" else Mode.EVENT, "data", CallOptions()))
             victim = backlog.add(made[-1])
             gone += [] if victim is None else [victim]
         elif step == "take" and backlog.waiting:
-            taken.append(backlog.waiting.popleft())
+            taken.append(backlog.pop())
         elif step == "back" and taken:
             backlog.put_back([taken.pop()])
         elif step == "drop" and backlog.waiting:
             gone.append(backlog.waiting[-1])
             assert backlog.drop(gone[-1])
+        elif step == "all":
+            gone += backlog.take_all()
     places = [*backlog.waiting, *taken, *gone]
     assert sorted(call.id for call in places) == sorted(call.id for call in made)
+    assert backlog.unread.events == sum(call.mode is Mode.EVENT for call in backlog.waiting)
     assert backlog.submitted == len(made)

@@ -8,17 +8,26 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relieve_py.calls import Call, CallOptions, Mode
-from relieve_py.table import CallTable
+from relieve_py.serializers import Payload
+from relieve_py.table import EVENT_BYTES_AHEAD, EVENTS_AHEAD, CallTable, Unread
 
 
-def make(mode: Mode = Mode.GET) -> Call:
-    return Call(mode, "data", CallOptions())
+def make(mode: Mode = Mode.GET, nbytes: int = 0) -> Call:
+    call = Call(mode, "data", CallOptions())
+    call.payload = Payload(bytes(nbytes))
+    return call
+
+
+def table_of(*calls: Call, concurrency: int = 1) -> CallTable:
+    table = CallTable(concurrency)
+    for call in calls:
+        table.put(call)
+    return table
 
 
 def test_calls_are_sent_in_order_up_to_the_concurrency() -> None:
-    table = CallTable(concurrency=2)
     calls = [make() for _ in range(4)]
-    table.waiting.extend(calls)
+    table = table_of(*calls, concurrency=2)
     assert [table.next(False) for _ in range(3)] == [calls[0], calls[1], None]
     assert [call.number for call in calls] == [1, 2, 0, 0]
     assert (table.load, table.room) == (4, -2)
@@ -27,18 +36,16 @@ def test_calls_are_sent_in_order_up_to_the_concurrency() -> None:
 
 
 def test_a_busy_child_gets_events_but_no_calls() -> None:
-    table = CallTable()
     event, call = make(Mode.EVENT), make()
-    table.waiting.extend([event, call])
+    table = table_of(event, call)
     assert table.next(busy=True) is event
     assert table.next(busy=True) is None
     assert table.next(busy=False) is call
 
 
 def test_an_event_behind_a_waiting_call_keeps_its_place() -> None:
-    table = CallTable()
     first, second, event = make(), make(), make(Mode.EVENT)
-    table.waiting.extend([first, second, event])
+    table = table_of(first, second, event)
     assert table.next(False) is first
     assert table.next(False) is None
     table.finish(first.number)
@@ -47,9 +54,8 @@ def test_an_event_behind_a_waiting_call_keeps_its_place() -> None:
 
 @pytest.mark.rule(6)
 def test_an_abandoned_call_holds_its_place_until_the_child_is_done() -> None:
-    table = CallTable()
     first, second = make(), make()
-    table.waiting.extend([first, second])
+    table = table_of(first, second)
     table.next(False)
     assert table.abandon(first) == 1
     assert table.abandon(first) == 0
@@ -67,9 +73,8 @@ def test_an_answer_to_nothing_changes_nothing() -> None:
 
 
 def test_a_dropped_call_is_gone_from_the_queue_only() -> None:
-    table = CallTable()
     first, second = make(), make()
-    table.waiting.extend([first, second])
+    table = table_of(first, second)
     table.next(False)
     assert table.drop(second)
     assert not table.drop(second)
@@ -83,7 +88,10 @@ def test_when_the_child_is_gone_calls_that_never_began_are_told_from_the_others(
     calls = [make() for _ in range(5)]
     event = make(Mode.EVENT)
     for call in (*calls[:4], event, calls[4]):
-        table.begin(call)
+        if call is event:
+            table.put_sent(call)
+        else:
+            table.begin(call)
     table.finish(1)
     table.abandon(calls[1])
     assert table.blames(begun=3)
@@ -100,11 +108,24 @@ def test_when_the_child_is_gone_calls_that_never_began_are_told_from_the_others(
 
 
 def test_what_is_put_back_goes_before_what_waits() -> None:
-    table = CallTable()
     old, new = [make(), make()], make()
-    table.waiting.append(new)
+    table = table_of(new)
     table.requeue(old)
     assert list(table.waiting) == [*old, new]
+
+
+@pytest.mark.parametrize(("count", "nbytes"), [(EVENTS_AHEAD, 0), (4, EVENT_BYTES_AHEAD // 4)])
+def test_there_are_too_many_unread_events_by_number_or_by_size_until_half_is_read(count: int, nbytes: int) -> None:
+    unread, event = Unread(), make(Mode.EVENT, nbytes)
+    unread.add(make())
+    for _ in range(count):
+        assert not unread.full
+        unread.add(event)
+    assert unread.full
+    for _ in range(count // 2):
+        assert not unread.slack
+        unread.remove(event)
+    assert unread.slack
 
 
 class Histories(RuleBasedStateMachine):
@@ -118,11 +139,23 @@ class Histories(RuleBasedStateMachine):
         self.finished = 0
         self.highest = 0
 
-    @rule(mode=st.sampled_from([Mode.GET, Mode.CALL, Mode.STREAM, Mode.EVENT]))
-    def submit(self, mode: Mode) -> None:
-        call = make(mode)
+    @rule(mode=st.sampled_from([Mode.GET, Mode.CALL, Mode.STREAM, Mode.EVENT]), nbytes=st.integers(0, 9))
+    def submit(self, mode: Mode, nbytes: int) -> None:
+        call = make(mode, nbytes)
         self.waiting.append(call)
-        self.table.waiting.append(call)
+        self.table.put(call)
+
+    @rule(nbytes=st.integers(0, 9))
+    def send_event(self, nbytes: int) -> None:
+        event = make(Mode.EVENT, nbytes)
+        self.table.put_sent(event)
+        self.highest = event.number
+        self.sent[event.number] = event, False
+
+    @rule()
+    def refuse(self) -> None:
+        assert self.table.take_waiting() == self.waiting
+        self.waiting = []
 
     @rule(busy=st.sampled_from([False, False, True]))
     def send(self, busy: bool) -> None:
@@ -188,6 +221,11 @@ class Histories(RuleBasedStateMachine):
         assert self.table.running == self.calls_with_child() <= self.table.concurrency
         assert self.table.finished == self.finished
         assert self.table.load == self.table.running + len(self.waiting)
+        events = [
+            call for call in [*self.waiting, *(call for call, _ in self.sent.values())] if call.mode is Mode.EVENT
+        ]
+        unread = self.table.unread
+        assert (unread.events, unread.nbytes) == (len(events), sum(len(event.payload) for event in events))
 
     @invariant()
     def a_call_knows_whether_it_is_with_the_child(self) -> None:

@@ -14,6 +14,10 @@ from relieve_py.patterns import matches
 KEEP = 1000
 """Events kept for a handler that a program has yet to register; older ones are given up beyond that."""
 
+AHEAD = 1000
+"""Events that may wait for their handlers before the parent is no longer told of each at once that it has arrived, and
+so holds back. More: more memory of a child whose handlers are slow; less: who sends in bursts waits."""
+
 
 class Handlers:
     """Who listens, and what waits to be handled."""
@@ -54,8 +58,13 @@ class Handlers:
                 if (name is not None and entry[0] != name) or (handler is not None and entry[1] != handler)
             ]
 
-    def put(self, event: Callable[[], tuple[str, list[Any]]]) -> None:
-        """Handle an event later; ``event()`` decodes it there."""
+    def put(self, event: Callable[[], tuple[str, list[Any]]], arrived: Callable[[], object]) -> None:
+        """Handle an event later; ``event()`` decodes it there. ``arrived()`` is called now, or, while many events
+        wait, just before it is handled."""
+        if len(self._queue) < AHEAD:
+            arrived()  # first: the handler may make this child leave
+        else:
+            event = functools.partial(_arrived_late, arrived, event)
         with self._changed:
             self._queue.append(event)
             self._queued += 1
@@ -121,6 +130,11 @@ class Handlers:
         if self._runner is None:
             self._runner = asyncio.Runner()
         self._runner.run(wait())
+
+
+def _arrived_late(arrived: Callable[[], object], event: Callable[[], tuple[str, list[Any]]]) -> tuple[str, list[Any]]:
+    arrived()
+    return event()
 
 
 def _as_it_is(event: tuple[str, list[Any]]) -> tuple[str, list[Any]]:

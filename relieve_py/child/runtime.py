@@ -230,8 +230,9 @@ class Child:
             case Kind.CALL | Kind.BOOT:
                 self._inbox.append(frame)
             case Kind.EVENT:
-                self.answer(Kind.DELIVERED, frame.number, None)  # first: the handler may make this child leave
-                self._handlers.put(lambda: self._decode_event(frame))
+                self._handlers.put(
+                    lambda: self._decode_event(frame), lambda: self.answer(Kind.DELIVERED, frame.number, None)
+                )
             case Kind.CANCEL:
                 if self._caller.cancel(frame.number):
                     interrupt(self.main_thread)

@@ -11,12 +11,12 @@ import textwrap
 
 PREAMBLE = """
 import asyncio, threading
-from relieve_py.child.handlers import KEEP, Handlers
+from relieve_py.child.handlers import AHEAD, KEEP, Handlers
 
-handlers, heard = Handlers(), []
+handlers, heard, arrived = Handlers(), [], []
 
 def put(name, *args):
-    handlers.put(lambda: (name, list(args)))
+    handlers.put(lambda: (name, list(args)), lambda: arrived.append(args))
 
 def hear(*args):
     heard.append(args)
@@ -80,7 +80,7 @@ def test_a_handler_that_raises_prints_its_traceback_and_stops_nothing() -> None:
         handlers.add("tick", hear, False)
         def broken():
             raise OSError("cannot be decoded")
-        handlers.put(broken)
+        handlers.put(broken, lambda: None)
         for n in range(3):
             put("tick", n)
         handlers.settle()
@@ -139,12 +139,30 @@ def test_kept_events_come_before_those_that_wait() -> None:
         put("a", 1)
         handlers.settle()
         go = threading.Event()
-        handlers.put(lambda: (go.wait(10), ("blocker", []))[1])
+        handlers.put(lambda: (go.wait(10), ("blocker", []))[1], lambda: None)
         put("a", 2)
         handlers.add("a", hear, False)
         go.set()
         handlers.settle()
         assert heard == [(1,), (2,)], heard
+    """)
+
+
+def test_beyond_so_many_an_event_arrives_only_when_it_is_handled() -> None:
+    run("""
+        began, go = threading.Event(), threading.Event()
+        handlers.add("first", lambda: (began.set(), go.wait(10)), False)
+        handlers.add("a", lambda n: heard.append(arrived[-1] == (n,) if n >= AHEAD else n < len(arrived)), False)
+        put("first")
+        assert began.wait(10)
+        arrived.clear()
+        for n in range(AHEAD + 50):
+            put("a", n)
+        assert arrived == [(n,) for n in range(AHEAD)]
+        go.set()
+        handlers.settle()
+        assert arrived == [(n,) for n in range(AHEAD + 50)]
+        assert all(heard) and len(heard) == AHEAD + 50
     """)
 
 

@@ -4,8 +4,10 @@ lost by them."""
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 import time
+import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import psutil
 import pytest
 
-from relieve_py import CallableTask, CloudWorker, RestartPolicy, State
+from relieve_py import CallableTask, CloudWorker, RestartPolicy, State, Task
 
 FAULTY = str(Path(__file__).parent / "scripts" / "faulty.py")
 DEADLINE = 20.0
@@ -272,3 +275,27 @@ class Built:
 
     def __reduce__(self) -> Any:
         return self.function, self.args
+
+
+def stopped_child_of(task: Task) -> int:
+    """Its pid, once it reads nothing any more."""
+    assert task.pid is not None
+    process = psutil.Process(task.pid)
+    process.suspend()
+    pause = threading.Event()  # never set: nothing but its state tells that a process has stopped
+    while process.status() != psutil.STATUS_STOPPED:
+        pause.wait(0.001)
+    return task.pid
+
+
+def waits_inside(thread: threading.Thread, function: str) -> None:
+    """Wait until that thread is blocked in a wait within that function."""
+    pause = threading.Event()  # never set: nothing tells that a thread is blocked
+    deadline = time.monotonic() + DEADLINE
+    while True:
+        frames = traceback.extract_stack(sys._current_frames().get(thread.ident or 0))
+        if function in [frame.name for frame in frames] and frames[-1].name == "wait":
+            return
+        assert thread.is_alive(), f"it ended without waiting in {function}()"
+        assert time.monotonic() < deadline
+        pause.wait(0.001)

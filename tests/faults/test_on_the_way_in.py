@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -12,9 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import faulty
-import psutil
 import pytest
-from faulting import DEADLINE, FAULTY, WAYS, Built, Pool, Row, case, error, value
+from faulting import DEADLINE, FAULTY, WAYS, Built, Pool, Row, case, error, stopped_child_of, value
 
 from relieve_py import CallableTask, DecodeError, EncodeError, RemoteError, TaskDied
 
@@ -74,20 +72,6 @@ def test_a_child_that_dies_while_a_large_argument_is_written(pool: Pool, alone: 
     assert large.result(DEADLINE) == len(data)
     assert list(items) == [1, 2]
     assert task.restarts == 1
-
-
-def stopped_child_of(task: CallableTask) -> int:
-    """Its pid, once it reads nothing any more."""
-    assert task.pid is not None
-    process = psutil.Process(task.pid)
-    process.suspend()
-    fd = os.pidfd_open(task.pid)
-    try:
-        while process.status() != psutil.STATUS_STOPPED:
-            select.select([fd], [], [], 0.001)  # nothing tells that a process has stopped but its state
-    finally:
-        os.close(fd)
-    return task.pid
 
 
 @pytest.mark.fault(8)

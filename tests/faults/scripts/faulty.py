@@ -319,3 +319,20 @@ def hide_bomb(seconds):
 
 def leave_a_thread(_=None):
     threading.Thread(target=time.sleep, args=(3600,)).start()
+
+
+def listen_slowly(path):
+    """A handler of "slow" that holds up all that come after, until somebody opens the named pipe at path."""
+
+    @ipc.on("slow")
+    def wait(n):
+        if n == 0:
+            with open(path) as pipe:
+                pipe.read()
+        elif n < 0:
+            ipc.send("heard", n)
+
+
+def ask_in_a_handler(name):
+    """A handler of "go" that asks the parent."""
+    ipc.on("go", lambda: ipc.send("answered", ipc.emit(name).result(30)))
