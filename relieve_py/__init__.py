@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from relieve_py.lifecycle import State as State
     from relieve_py.plugins import register as register
     from relieve_py.plugins import unregister as unregister
+    from relieve_py.policies import RecyclePolicy as RecyclePolicy
     from relieve_py.policies import RestartPolicy as RestartPolicy
     from relieve_py.policies import RetryPolicy as RetryPolicy
     from relieve_py.replies import Reply as Reply
@@ -79,7 +80,7 @@ _HOMES = {
     "farewell": ("stop_all",),
     "hookspecs": ("hookimpl",),
     "lifecycle": ("State",),
-    "policies": ("RestartPolicy", "RetryPolicy"),
+    "policies": ("RecyclePolicy", "RestartPolicy", "RetryPolicy"),
     "plugins": ("register", "unregister"),
     "replies": ("Reply",),
     "streams": ("Stream",),

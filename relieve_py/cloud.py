@@ -305,21 +305,17 @@ class CloudWorker(Remote, Worker):
                 return False
             call = self._backlog.waiting[0]
             candidates = self._candidates(call)
-            if not candidates and self._hopeless():
-                lost = self._backlog.take_all()
-            elif not candidates:
-                return False
-            else:
-                lost = []
+            lost = self._backlog.take_all() if not candidates and self._hopeless() else []
+            if candidates:
                 self._backlog.pop()
                 self._backlog.out += 1
-                self._lock.notify_all()
-        if lost:
-            with self._lock:
-                self._lock.notify_all()  # who waits for room need not
-            error = self._why_hopeless()
+            if candidates or lost:
+                self._lock.notify_all()  # who waits for room
+        if not candidates:
+            self._wake_one()
+            error = self._why_hopeless() if lost else None
             for call in lost:
-                call.reply.fail(error)
+                call.reply.fail(cast(NotRunning, error))
             return False
         try:
             task = self._choose(candidates, call)
@@ -338,7 +334,15 @@ class CloudWorker(Remote, Worker):
             return tuple(running)
         if call.mode is Mode.EVENT:
             return tuple(task for task in running if not task._slot.traffic.table.unread.full)
-        return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.busy)
+        return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.closed)
+
+    def _wake_one(self) -> None:
+        """Have a sleeping task started for the calls that wait, unless enough are on their way."""
+        tasks = list(self)
+        coming = sum(task.state is State.STARTING for task in tasks)
+        sleeper = next((task for task in tasks if task.state is State.ASLEEP), None)
+        if sleeper is not None and coming < len(self._backlog.waiting):
+            sleeper._slot.wake()
 
     def _choose(self, candidates: tuple[Task, ...], call: Call) -> Task:
         """The strategy's choice, which now counts as taken. Raises StrategyError."""

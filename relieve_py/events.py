@@ -40,6 +40,8 @@ LIFECYCLE = frozenset(
         "remove",
         "drain",
         "deliver",
+        "recycle",
+        "idle",
     }
 )
 """Names of lifecycle events, which user events may not have."""
@@ -93,9 +95,11 @@ class Exit:
     signal: str | None
     """The signal's name, such as ``SIGKILL``; None when it exited."""
     forced: bool
-    """True when this library killed it because it did not leave in time."""
+    """True when this library ended it by a signal, because it did not react in time or could not be understood."""
     uptime: float
     """Seconds from launch to exit."""
+    reason: str | None = None
+    """Why this library ended it, in words; None when it did not."""
 
     @property
     def ok(self) -> bool:
@@ -105,7 +109,7 @@ class Exit:
     def describe(self) -> str:
         """How it ended, in words."""
         if self.signal is not None:
-            return f"killed by {self.signal}" + (" (it did not leave in time)" if self.forced else "")
+            return f"killed by {self.signal}" + (f" ({self.reason})" if self.reason else "")
         return "exit code unknown" if self.code is None else f"exit code {self.code}"
 
 
@@ -118,6 +122,29 @@ class Restarting:
     """How many restarts there were with this one."""
     delay: float
     """Seconds until the launch."""
+
+
+@attrs.frozen(kw_only=True)
+class Recycled:
+    """``recycle``: a child that runs no call is replaced by a fresh one, as the task's RecyclePolicy says."""
+
+    task: str
+    pid: int | None
+    reason: str
+    """``"calls"``, ``"age"`` or ``"rss"``."""
+    uptime: float
+    """Seconds since its launch."""
+
+
+@attrs.frozen(kw_only=True)
+class Idle:
+    """``idle``: a child that had nothing to do is let go, as the task's RecyclePolicy says; the next call starts
+    another."""
+
+    task: str
+    pid: int | None
+    seconds: float
+    """How long it has been idle."""
 
 
 @attrs.frozen(kw_only=True)

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import enum
 import random
+import signal
 from collections import deque
 from collections.abc import Callable
-from signal import Signals
 from typing import Any
 
 import attrs
 
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
-from relieve_py.events import Exit, Failed, Ready, Restarting, Started, StateChanged
+from relieve_py.events import Exit, Failed, Idle, Ready, Recycled, Restarting, Started, StateChanged
 from relieve_py.policies import RestartPolicy
 
 
@@ -33,6 +33,8 @@ class State(enum.Enum):
     """The child was asked to leave, or told to; it has not been reaped."""
     WAITING = "waiting"
     """The child is gone, and the next will be launched when the restart delay is over."""
+    ASLEEP = "asleep"
+    """The child was idle and was let go; the next call starts another."""
     STOPPED = "stopped"
     """The child is gone, and no other will follow by itself. ``start()`` starts again."""
     FAILED = "failed"
@@ -43,8 +45,9 @@ _LEGAL: dict[State, frozenset[State]] = {
     State.NEW: frozenset({State.STARTING, State.STOPPED}),
     State.STARTING: frozenset({State.READY, State.STOPPING, State.WAITING, State.STOPPED, State.FAILED}),
     State.READY: frozenset({State.STARTING, State.STOPPING, State.WAITING, State.STOPPED, State.FAILED}),
-    State.STOPPING: frozenset({State.STARTING, State.STOPPED}),
+    State.STOPPING: frozenset({State.STARTING, State.ASLEEP, State.STOPPED}),
     State.WAITING: frozenset({State.STARTING, State.STOPPED}),
+    State.ASLEEP: frozenset({State.STARTING, State.STOPPED}),
     State.STOPPED: frozenset({State.STARTING}),
     State.FAILED: frozenset({State.STARTING, State.STOPPED}),
 }
@@ -54,6 +57,14 @@ KILLED_STARTS = 2
 fails later; less: the system, which may kill what it likes, fails a task for good."""
 HEALTHY_UPTIME = 10.0
 """Seconds after which a child counts as healthy, so that the next restart is not a step of a crash loop."""
+STACKS_GRACE = 0.05
+"""Seconds a child gets to write down its stacks before it is ended. Less: a loaded machine may not manage; more: every
+forced end takes longer."""
+TERM_GRACE = 0.25
+"""Seconds between SIGTERM and SIGKILL. Less: its own handlers of SIGTERM get no time; more: every forced end of a child
+that ignores SIGTERM takes longer."""
+BEATS = 4
+"""Questions after a child's health within one ``heartbeat``; one that leaves three of them open is replaced."""
 
 
 # -- instructions: what the supervisor has to do, in this order ------------------------------------
@@ -77,6 +88,18 @@ class Kill:
 
     generation: int
     signum: int
+
+
+@attrs.frozen
+class DumpStacks:
+    """Have the child of that generation write down where each of its threads is."""
+
+    generation: int
+
+
+@attrs.frozen
+class Ping:
+    """Ask the child whether it is alive."""
 
 
 @attrs.frozen
@@ -125,7 +148,7 @@ class Settle:
     error: RelieveError | None = None
 
 
-Instruction = Launch | AskStop | Kill | Arm | Disarm | Emit | Judge | Refuse | Settle
+Instruction = Launch | AskStop | Kill | DumpStacks | Ping | Arm | Disarm | Emit | Judge | Refuse | Settle
 
 
 class Lifecycle:
@@ -138,11 +161,13 @@ class Lifecycle:
         start_timeout: float | None,
         kill_timeout: float,
         random: Callable[[], float] = random.random,
+        heartbeat: float | None = None,
     ) -> None:
         self.name = name
         self.policy = policy
         self.start_timeout = start_timeout
         self.kill_timeout = kill_timeout
+        self.heartbeat = heartbeat
         self.state = State.NEW
         self.generation = 0
         self.restarts = 0
@@ -153,10 +178,13 @@ class Lifecycle:
         self.launched_at = 0.0
         self.was_ready = False  # in this life of the slot: start() has succeeded
         self._random = random
-        self._then_restart = False  # what STOPPING leads to
+        self._next = State.STOPPED  # what STOPPING leads to
         self._refused: RelieveError | None = None  # why the last child was the last
         self._asked = False  # the user asked for this start, and is told at once when the script refuses it
-        self._forced = False
+        self.forced: str | None = None  # why this library ends the child
+        self._rungs: list[signal.Signals] = []  # what is still to be sent to make it go
+        self._beat_at = 0.0
+        self._unanswered_since: float | None = None
         self._start_error: StartError | None = None
         self._deaths: deque[float] = deque()
         self._in_a_row = 0
@@ -171,7 +199,9 @@ class Lifecycle:
     @property
     def accepts(self) -> bool:
         """True while calls may wait here: there is a child, or another will come."""
-        return self.running or (self.state is State.STOPPING and self._then_restart)
+        if self.state is State.STOPPING:
+            return self._next is not State.STOPPED
+        return self.running or self.state is State.ASLEEP
 
     def refusal(self) -> NotRunning:
         """Why a call is not accepted."""
@@ -202,33 +232,25 @@ class Lifecycle:
         """Finish and leave; killed after ``timeout`` seconds (``kill_timeout`` if None)."""
         self.stops += 1
         match self.state:
-            case State.NEW | State.WAITING | State.FAILED:
+            case State.NEW | State.WAITING | State.ASLEEP | State.FAILED:
                 return [*self._move(State.STOPPED), Disarm("restart"), Refuse(self._stopped()), Settle("stop")]
             case State.STOPPED:
                 return [Settle("stop")]
             case State.STOPPING:
-                self._then_restart = False
+                self._next = State.STOPPED
                 return [Refuse(self._stopped())]
         grace = self.kill_timeout if timeout is None else timeout
-        return [
-            *self._move(State.STOPPING),
-            Disarm("start"),
-            Refuse(self._stopped()),
-            AskStop(),
-            Arm("grace", now + grace, self.generation),
-        ]
+        return [*self._leave_for(State.STOPPED), Refuse(self._stopped()), *self._ask_stop(now + grace)]
 
     def kill(self, now: float, signum: int) -> list[Instruction]:
         """Leave now, by that signal; followed by SIGKILL after ``kill_timeout``."""
         if self.state not in (State.STARTING, State.READY, State.STOPPING):
             return self.stop(now)
         self.stops += 1
-        self._then_restart = False
-        moved = self._move(State.STOPPING) if self.state is not State.STOPPING else []
-        ladder: list[Instruction] = [Kill(self.generation, signum)]
-        if signum != Signals.SIGKILL:
-            ladder.append(Arm("grace", now + self.kill_timeout, self.generation))
-        return [*moved, Disarm("start"), Refuse(self._stopped()), *ladder]
+        ending: list[Instruction] = [Kill(self.generation, signum)]
+        if signum != signal.SIGKILL:
+            ending.append(Arm("grace", now + self.kill_timeout, self.generation))
+        return [*self._leave_for(State.STOPPED), Refuse(self._stopped()), *ending]
 
     def restart(self, now: float) -> list[Instruction]:
         """Stop, then start again; starts a task that is not running. Raises Stopped while it is being stopped."""
@@ -238,24 +260,80 @@ class Lifecycle:
             case State.WAITING:
                 self._asked = True
                 return [Disarm("restart"), *self._launch(now)]
-            case State.STOPPING if not self._then_restart:
+            case State.ASLEEP:
+                self._asked = True
+                return self._relaunch(now, 0.0)
+            case State.STOPPING if self._next is State.STOPPED:
                 raise Stopped(f"task {self.name!r} is stopping and cannot be restarted", task=self.name)
             case State.STOPPING:
+                self._next = State.STARTING
                 return []
-        self._then_restart = self._asked = True
-        return [
-            *self._move(State.STOPPING),
-            Disarm("start"),
-            AskStop(),
-            Arm("grace", now + self.kill_timeout, self.generation),
-        ]
+        self._asked = True
+        return [*self._leave_for(State.STARTING), *self._ask_stop(now + self.kill_timeout)]
 
-    def replace(self, now: float) -> list[Instruction]:
-        """Kill the child at once and restart: it does not answer, or broke the protocol."""
-        if self.state not in (State.STARTING, State.READY):
-            return [Kill(self.generation, Signals.SIGKILL)] if self.state is State.STOPPING else []
-        self._forced = True
-        return [Kill(self.generation, Signals.SIGKILL)]
+    # -- what the house decides --------------------------------------------------------------------
+
+    def recycle(self, now: float, reason: str) -> list[Instruction]:
+        """Replace a child that runs no call by a fresh one; ``reason`` is told to listeners."""
+        if self.state is not State.READY:
+            return []
+        record = Recycled(task=self.name, pid=self.pid, reason=reason, uptime=now - self.launched_at)
+        told = Emit("recycle", record)
+        return [told, *self._leave_for(State.STARTING), *self._ask_stop(now + self.kill_timeout)]
+
+    def rest(self, now: float, idle: float) -> list[Instruction]:
+        """Let a child go that has been idle for so many seconds; the next call starts another."""
+        if self.state is not State.READY:
+            return []
+        told = Emit("idle", Idle(task=self.name, pid=self.pid, seconds=idle))
+        return [told, *self._leave_for(State.ASLEEP), *self._ask_stop(now + self.kill_timeout)]
+
+    def wake(self, now: float) -> list[Instruction]:
+        """There is work: a task that sleeps, or is about to, has to have a child."""
+        if self.state is State.ASLEEP:
+            return self._relaunch(now, 0.0)
+        if self.state is State.STOPPING and self._next is State.ASLEEP:
+            self._next = State.STARTING
+        return []
+
+    def replace(self, now: float, reason: str) -> list[Instruction]:
+        """Kill the child at once, and restart as the policy says: it broke the protocol, or its channel has ended."""
+        if self.state not in (State.STARTING, State.READY, State.STOPPING):
+            return []
+        self.forced = self.forced or reason
+        return [Kill(self.generation, signal.SIGKILL)]
+
+    def force(self, now: float, reason: str, *rungs: signal.Signals) -> list[Instruction]:
+        """End a child that does not react: it writes down its stacks, then gets those signals (SIGTERM and SIGKILL),
+        each a moment after the other."""
+        if self.state not in (State.STARTING, State.READY, State.STOPPING) or self._rungs:
+            return []
+        self.forced = self.forced or reason
+        self._rungs = list(rungs or (signal.SIGTERM, signal.SIGKILL))
+        return [DumpStacks(self.generation), Arm("ladder", now + STACKS_GRACE, self.generation)]
+
+    def beat(self, generation: int, heard: bool, now: float) -> list[Instruction]:
+        """The heartbeat's timer is due; ``heard`` tells whether anything came from the child, or was taken by it, since
+        it was last due."""
+        if generation != self.generation or self.state is not State.READY or self.heartbeat is None:
+            return []
+        period = self.heartbeat / BEATS
+        overslept = now - self._beat_at > period / 2  # this process was held up, and the child maybe with it
+        if heard or overslept or self._unanswered_since is None:
+            self._unanswered_since = now
+        elif now - self._unanswered_since >= (BEATS - 1.5) * period:
+            return self.force(now, f"it gave no sign of life for {self.heartbeat:g} s (heartbeat)", signal.SIGKILL)
+        self._beat_at = now + period
+        return [Ping(), Arm("heartbeat", self._beat_at, generation)]
+
+    def _leave_for(self, next: State) -> list[Instruction]:
+        """The child has to go; what follows it is said."""
+        self._next = next
+        moved = self._move(State.STOPPING) if self.state is not State.STOPPING else []
+        return [*moved, Disarm("start"), Disarm("heartbeat")]
+
+    def _ask_stop(self, due: float) -> list[Instruction]:
+        return [AskStop(), Arm("grace", due, self.generation)]
 
     def disown(self) -> None:
         """In a process that was just forked: whatever runs belongs to the original."""
@@ -279,7 +357,12 @@ class Lifecycle:
         self.exports = exports
         self.was_ready, self._asked = True, False
         record = Ready(task=self.name, pid=self.pid or 0, exports=exports, took=now - self.launched_at)
-        return [*self._move(State.READY), Disarm("start"), Emit("ready", record), Settle("start")]
+        first_beat: list[Instruction] = []
+        if self.heartbeat is not None:
+            self._unanswered_since = None
+            self._beat_at = now + self.heartbeat / BEATS
+            first_beat = [Arm("heartbeat", self._beat_at, generation)]
+        return [*self._move(State.READY), Disarm("start"), *first_beat, Emit("ready", record), Settle("start")]
 
     def start_failed(self, generation: int, error: StartError, now: float) -> list[Instruction]:
         """The child says why it cannot become ready; its exit follows, within ``kill_timeout``."""
@@ -298,10 +381,13 @@ class Lifecycle:
             self._start_error = self._start_error or StartError(
                 f"task {self.name!r} was not ready after {self.start_timeout} seconds (start_timeout)", task=self.name
             )
-        elif name != "grace" or self.state is not State.STOPPING:
-            return []
-        self._forced = True
-        return [Kill(generation, Signals.SIGKILL)]
+            return self.force(now, "it was not ready in time")
+        if name == "grace" and self.state is State.STOPPING:
+            return self.force(now, "it did not leave in time")
+        if name == "ladder" and self._rungs:
+            sent = Kill(generation, self._rungs.pop(0))
+            return [sent, Arm("ladder", now + TERM_GRACE, generation)] if self._rungs else [sent]
+        return []
 
     def exited(
         self,
@@ -323,12 +409,14 @@ class Lifecycle:
             task=self.name,
             pid=self.pid,
             code=code,
-            signal=_signal_name(signum),
-            forced=self._forced and signum is not None,
+            signal=signal_name(signum),
+            forced=self.forced is not None and signum is not None,
+            reason=self.forced if signum is not None else None,
             uptime=max(0.0, now - self.launched_at),
         )
         self.pid = None
-        happened: list[Instruction] = [Disarm("start"), Disarm("grace"), Emit("exit", self.exit), Judge(self.exit)]
+        over = [Disarm(name) for name in ("start", "grace", "ladder", "heartbeat")]
+        happened: list[Instruction] = [*over, Emit("exit", self.exit), Judge(self.exit)]
         if self.state is State.STOPPING:
             return happened + self._after_stop(now)
         refused = self._asked and self._start_error is not None
@@ -345,9 +433,10 @@ class Lifecycle:
     # -- how it goes on ----------------------------------------------------------------------------
 
     def _after_stop(self, now: float) -> list[Instruction]:
-        if self._then_restart:
-            self._then_restart = False
+        if self._next is State.STARTING:
             return self._relaunch(now, 0.0)
+        if self._next is State.ASLEEP:
+            return self._move(State.ASLEEP)
         return [*self._move(State.STOPPED), Refuse(self._stopped()), Settle("stop")]
 
     def _may_try_again(self, signum: int | None) -> bool:
@@ -392,7 +481,8 @@ class Lifecycle:
         self.generation += 1
         self.pid = None
         self.launched_at = now
-        self._forced = False
+        self.forced = None
+        self._rungs = []
         self._start_error = None
         moved = self._move(State.STARTING) if self.state is not State.STARTING else []
         instructions = [*moved, Launch(self.generation)]
@@ -431,10 +521,11 @@ class Lifecycle:
         return [Emit("state", StateChanged(task=self.name, before=before, after=after))]
 
 
-def _signal_name(signum: int | None) -> str | None:
+def signal_name(signum: int | None) -> str | None:
+    """What users know that signal by."""
     if signum is None:
         return None
     try:
-        return Signals(signum).name
+        return signal.Signals(signum).name
     except ValueError:  # a real-time signal has no name
         return f"signal {signum}"

@@ -56,6 +56,7 @@ class Line:
         self._unparking = False  # a timer will look whether they still do
         self._callers_reads = self._reads_seen = 0
         self._handling = False  # a caller's thread is in the middle of handling frames
+        self._sign_of_life = False  # something came, or was taken
 
     # -- one child's channel -----------------------------------------------------------------------
 
@@ -136,6 +137,11 @@ class Line:
             self._parked = False
             self._update_interest()
 
+    def take_sign_of_life(self) -> bool:
+        """True when the child has sent or taken anything since this was last asked."""
+        sign, self._sign_of_life = self._sign_of_life, False
+        return sign
+
     def nudge(self) -> None:
         """Something happened that a caller who reads may be waiting for."""
         self._turns.nudge()
@@ -181,8 +187,10 @@ class Line:
         with self.lock:
             if birth is not self.birth or birth.hung_up:
                 return
-            if birth.channel.queued and birth.channel.flush():
-                self._update_interest()
+            if queued := birth.channel.queued:
+                if birth.channel.flush():
+                    self._update_interest()
+                self._sign_of_life |= birth.channel.queued < queued
         if self._turns.take():
             try:
                 self._receive(birth)
@@ -218,6 +226,7 @@ class Line:
 
     def _receive(self, birth: Birth) -> bool:
         """With the turn to read: read once and have it handled; False when nothing more will come."""
+        self._sign_of_life = True
         try:
             for frame in birth.channel.receive():
                 self._station.heard(birth, frame)

@@ -8,7 +8,7 @@ from typing import Any, TypedDict
 
 import attrs
 
-from relieve_py.policies import RestartPolicy
+from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy
 
 
 class TaskKeywords(TypedDict, total=False):
@@ -26,6 +26,8 @@ class TaskKeywords(TypedDict, total=False):
     ready: str | None
     start_timeout: float | None
     kill_timeout: float
+    heartbeat: float | None
+    recycle: RecyclePolicy
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -84,7 +86,12 @@ class TaskOptions:
     start_timeout: float | None = attrs.field(default=30.0, validator=_seconds(allow_none=True))
     """Seconds a child may take to become ready; None: for ever."""
     kill_timeout: float = attrs.field(default=5.0, validator=_seconds(allow_none=False))
-    """Seconds a child gets to leave, or to give up a cancelled call, before SIGKILL."""
+    """Seconds a child gets to leave, or to give up a cancelled call, before SIGTERM, and a moment later SIGKILL."""
+    heartbeat: float | None = attrs.field(default=None, validator=_seconds(allow_none=True))
+    """A ready child that gives no sign of life for so many seconds (it was stopped, or never frees the interpreter
+    lock) is replaced; one that is silent for less than half of it never is. None: it is not asked."""
+    recycle: RecyclePolicy = attrs.field(default=UNCHANGED)
+    """When a child that works well is replaced by a fresh one, or let go because it is idle."""
 
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -108,6 +115,16 @@ class TaskOptions:
     def _policy(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and not isinstance(value, (bool, RestartPolicy)):
             raise TypeError(f"restart must be True, False or a RestartPolicy, not {value!r}")
+
+    @heartbeat.validator
+    def _beats(self, attribute: attrs.Attribute[Any], value: float | None) -> None:
+        if value is not None and not value > 0:
+            raise ValueError(f"heartbeat must be above 0 seconds, not {value!r}")
+
+    @recycle.validator
+    def _recycles(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, RecyclePolicy):
+            raise TypeError(f"recycle must be a RecyclePolicy, not {value!r}")
 
     @ready.validator
     def _when(self, attribute: attrs.Attribute[Any], value: Any) -> None:

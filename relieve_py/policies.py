@@ -1,4 +1,4 @@
-"""Pure policies: when a child is followed by another, and when a call is tried again."""
+"""Pure policies: when a child is followed by another, when it is replaced, and when a call is tried again."""
 
 from __future__ import annotations
 
@@ -33,9 +33,19 @@ def _at_least(limit: float) -> Callable[[Any, attrs.Attribute[Any], Any], None]:
     return check
 
 
+def _above_zero(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
+    _at_least(0)(instance, attribute, value)
+    if not 0 < value < float("inf"):
+        raise ValueError(f"{attribute.name} must be a number of seconds above 0, not {value!r}")
+
+
 def _whole(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{attribute.name} must be a whole number, not {value!r}")
+
+
+def _or_none(check: Callable[[Any, attrs.Attribute[Any], Any], None]) -> Any:
+    return attrs.validators.optional(check)
 
 
 @attrs.frozen
@@ -137,3 +147,25 @@ def retry_policy(option: int | RetryPolicy | None, default: RetryPolicy) -> Retr
     if option < 0:
         raise ValueError(f"retries must be at least 0, not {option!r}")
     return RetryPolicy(max=option)
+
+
+@attrs.frozen
+class RecyclePolicy:
+    """When a child that works is replaced by a fresh one, always between two calls: none is lost."""
+
+    max_calls: int | None = attrs.field(default=None, validator=_or_none(attrs.validators.and_(_whole, _at_least(1))))
+    """After so many calls; None: never."""
+    max_age: float | None = attrs.field(default=None, validator=_or_none(_above_zero))
+    """After so many seconds, less up to a tenth by chance, so that the tasks of a worker do not all go at once."""
+    rss: int | None = attrs.field(default=None, validator=_or_none(attrs.validators.and_(_whole, _at_least(1))))
+    """When its resident memory is above so many bytes at the end of a call."""
+    idle: float | None = attrs.field(default=None, validator=_or_none(_above_zero))
+    """After so many seconds without a call it is let go, and the next call starts another."""
+
+    @property
+    def for_calls_only(self) -> tuple[str, ...]:
+        """The names of what is set here that has a meaning only for a task that serves calls."""
+        return tuple(name for name in ("max_calls", "idle") if getattr(self, name) is not None)
+
+
+UNCHANGED = RecyclePolicy()

@@ -25,18 +25,22 @@ from relieve_py.lifecycle import (
     Arm,
     AskStop,
     Disarm,
+    DumpStacks,
     Emit,
     Instruction,
     Judge,
     Kill,
     Launch,
     Lifecycle,
+    Ping,
     Refuse,
     Settle,
     State,
+    signal_name,
 )
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
+from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, Serializer, decode, encode
 from relieve_py.supervisor import Supervisor, Timer
@@ -73,6 +77,7 @@ class Slot:
         serializer: Serializer,
         strand: Strand,
         startable: bool = True,
+        recycle: RecyclePolicy = UNCHANGED,
     ) -> None:
         self.owner = owner
         self.life = life
@@ -85,7 +90,7 @@ class Slot:
         self._strand = strand
         self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
         self._line = Line(self, supervisor, self._lock)
-        self.traffic = Traffic(self, owner, self._line, supervisor, serializer, strand, startable)
+        self.traffic = Traffic(self, owner, self._line, supervisor, serializer, strand, startable, recycle)
         self._foreign = False  # the child belongs to the process that forked this one
         self._tries = 0
         self._pending_signal: int | None = None
@@ -119,8 +124,15 @@ class Slot:
 
     def until_ready(self) -> Reply:
         """A Reply of the task, once the child that runs or is being launched is ready."""
-        ready = self.life.state is State.READY
-        return self._ask("start()", self._start_waiters, lambda now: [Settle("start")] if ready else [])
+
+        def decide(now: float) -> list[Instruction]:
+            return [Settle("start")] if self.life.state is State.READY else self.life.wake(now)
+
+        return self._ask("start()", self._start_waiters, decide)
+
+    def wake(self) -> None:
+        """There is work: a task that sleeps has to have a child."""
+        self.act(self.life.wake)
 
     def until_exit(self) -> Reply:
         """A Reply of the exit record of the last child: when there is none running and none will follow."""
@@ -194,7 +206,7 @@ class Slot:
                     self._timers[name] = self._supervisor.at(at, self._on_timer, name, generation)
                 case Disarm(name):
                     self._disarm(name)
-                case Launch() | AskStop() | Kill():
+                case Launch() | AskStop() | Kill() | DumpStacks() | Ping():
                     self._touch_child(instruction)
                 case Judge(exit):
                     birth = self._line.birth
@@ -204,7 +216,7 @@ class Slot:
                 case Settle(what, failure):
                     self._settle(what, failure, after)
 
-    def _touch_child(self, instruction: Launch | AskStop | Kill) -> None:
+    def _touch_child(self, instruction: Launch | AskStop | Kill | DumpStacks | Ping) -> None:
         match instruction:
             case Launch(generation):
                 self._tries = 0
@@ -212,7 +224,12 @@ class Slot:
                 self._supervisor.post(self._launch, generation)
             case AskStop():
                 self._line.post(Frame(Kind.STOP))
+            case Ping():
+                self._line.post(Frame(Kind.PING))
+            case DumpStacks():
+                log_later(logging.WARNING, "task %r: %s; its child is ended", self.life.name, self.life.forced)
             case Kill(_, signum):
+                log_later(logging.DEBUG, "task %r: %s to its child", self.life.name, signal_name(signum))
                 self._signal(signum)
 
     def _signal(self, signum: int) -> None:
@@ -230,7 +247,11 @@ class Slot:
             timer.cancel()
 
     def _on_timer(self, name: str, generation: int) -> None:
-        self.act(lambda now: self.life.timer(name, generation, now))
+        if name == "heartbeat":
+            heard = self._line.take_sign_of_life()
+            self.act(lambda now: self.life.beat(generation, heard, now))
+        else:
+            self.act(lambda now: self.life.timer(name, generation, now))
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
         self.traffic.refuse(error, after)
@@ -288,7 +309,6 @@ class Slot:
 
     def _bring_forth(self, birth: Birth, objects: Payload) -> None:
         with self._lock:
-            self.traffic.busy = False
             self._line.open(birth)
             self._line.post(boot_frame(self._plan, objects))
             if self.life.state is State.STOPPING:  # since the look above
@@ -358,6 +378,7 @@ class Slot:
                 return
             case Kind.READY:
                 names = exports_of(frame)
+                self.traffic.fresh()
                 self.act(lambda now: self.life.ready(birth.generation, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
@@ -366,6 +387,8 @@ class Slot:
                 self._supervisor.at(self._supervisor.now() + self.life.kill_timeout, self._kill_the_silent, birth)
             case Kind.BUSY | Kind.IDLE:
                 self.traffic.busy = frame.kind == Kind.BUSY
+            case Kind.PONG:
+                return
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind}")
         self.traffic.pump()
@@ -377,16 +400,16 @@ class Slot:
     def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
         """What it sent cannot be understood, and what follows neither."""
         log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, error)
-        self.act(self.life.replace)
+        self.act(lambda now: self.life.replace(now, "it broke the protocol"))
 
     def interrupted(self) -> None:
         """A caller was interrupted while it read, so that a frame may be lost."""
         self.traffic.reading_interrupted()
         logger.warning("task %r was interrupted while it read an answer; its child is replaced", self.life.name)
-        self._supervisor.post(self.act, self.life.replace)
+        self._supervisor.post(self.act, lambda now: self.life.replace(now, "reading its answer was interrupted"))
 
     def _kill_the_silent(self, birth: Birth) -> None:
-        self.act(lambda now: self.life.replace(now) if birth is self._line.birth else [])
+        self.act(lambda now: self.life.replace(now, "it closed its channel") if birth is self._line.birth else [])
 
     def _event(self, birth: Birth, number: int, payload: Payload) -> None:
         """On the strand: an event of the child; with a number it is a question."""

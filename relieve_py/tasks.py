@@ -42,6 +42,10 @@ class _Core:
         self, target: Target, options: TaskOptions, program: bool, default: RestartPolicy, startable: bool
     ) -> None:
         kind, script = _kind_of(target)
+        if program and options.recycle.for_calls_only:
+            raise ValueError(
+                f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
+            )
         self.target = target
         self.options = options
         self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
@@ -64,13 +68,21 @@ class _Core:
             self.voice,
             supervisor,
             plugins.launcher(options.launcher),
-            Lifecycle(self.name, policy, options.start_timeout, options.kill_timeout, supervisor.chance),
+            Lifecycle(
+                self.name,
+                policy,
+                options.start_timeout,
+                options.kill_timeout,
+                supervisor.chance,
+                options.heartbeat,
+            ),
             plan,
             self._objects,
             options.env,
             self.serializer,
             self.voice.emitter.strand,
             startable,
+            options.recycle,
         )
         self.extra_containers: list[Any] = []
         farewell.at_exit()

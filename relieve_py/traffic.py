@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import threading
 from collections.abc import Callable
 from typing import Protocol
@@ -13,15 +12,18 @@ from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import RelieveError
-from relieve_py.events import Exit, Strand, log_later, must_not_wait
+from relieve_py.events import Exit, Strand, must_not_wait
+from relieve_py.footprint import resident_bytes
 from relieve_py.lifecycle import Instruction, Lifecycle, State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
+from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.streams import Items
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
+from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
 
 Deeds = list[Callable[[], object]]
@@ -59,10 +61,14 @@ class Traffic:
         serializer: Serializer,
         strand: Strand,
         startable: bool,
+        recycle: RecyclePolicy,
     ) -> None:
         self.owner = owner
         self.table = CallTable()
         self.busy = False  # the child asked for no calls
+        self._upkeep = Upkeep(recycle, supervisor.chance)
+        self._kept_up = recycle != UNCHANGED
+        self._look_timer: Timer | None = None
         self.on_room: Callable[[], object] | None = None  # its worker: there is room, or the state has changed
         self._host = host
         self._life = host.life
@@ -94,6 +100,8 @@ class Traffic:
                 call.home = self
             if self._life.state is State.NEW and self._startable:
                 self._host.carry_out(self._life.start(self._supervisor.now()), after)
+            elif self._life.state in (State.ASLEEP, State.STOPPING):
+                self._host.carry_out(self._life.wake(self._supervisor.now()), after)
             if not self._life.accepts:
                 self._turn_away(call, self._life.refusal(), after)
             elif call.mode is Mode.EVENT and self._life.state is State.READY:
@@ -153,8 +161,13 @@ class Traffic:
 
     def _pump(self, after: Deeds) -> None:
         """Under the lock: send what may be sent."""
-        while self._life.state is State.READY and (call := self.table.next(self.busy)) is not None:
+        while self._life.state is State.READY and (call := self.table.next(self.closed)) is not None:
             self._send(call, after)
+
+    @property
+    def closed(self) -> bool:
+        """True when the child takes no calls for now: it asked for none, or is about to be replaced by a fresh one."""
+        return self.busy or (self._kept_up and self._upkeep.full(self._supervisor.now()))
 
     def _send(self, call: Call, after: Deeds) -> None:
         """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
@@ -164,6 +177,8 @@ class Traffic:
             after.append(lambda: self._ended(call))
             return
         payload = call.payload
+        if self._kept_up and call.mode is not Mode.EVENT:
+            self._upkeep.given()
         self._line.post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
         if call.home is not self:  # of a worker
             self._line.attend_always()
@@ -232,8 +247,7 @@ class Traffic:
         def decide(now: float) -> list[Instruction]:
             if generation != self._life.generation or number not in self.table.sent:
                 return []
-            log_later(logging.WARNING, "task %r does not answer an interrupt; its child is killed", self._life.name)
-            return self._life.replace(now)
+            return self._life.force(now, "it did not answer an interrupt in time")
 
         self._host.act(decide)
 
@@ -283,6 +297,9 @@ class Traffic:
                 self._slack.notify_all()
             if self._timers:
                 self._forget_timer(frame.number)
+            if self._kept_up and not self.table.running:
+                self._upkeep.worked(self._supervisor.now())
+                self._keep_up(after)
             if self.table.waiting:
                 self._pump(after)
         if call is not None and settle(call) is not LATER:
@@ -320,6 +337,44 @@ class Traffic:
             self._endings.give_up(call, lost)
             self._ended(call)
 
+    # -- upkeep ------------------------------------------------------------------------------------
+
+    def fresh(self) -> None:
+        """Another child is ready."""
+        self.busy = False
+        if self._kept_up:
+            with self._lock:
+                self._upkeep.fresh(self._supervisor.now())
+                self._arm_look()
+
+    def _keep_up(self, after: Deeds) -> None:
+        """Under the lock: the child runs no call, so it may be replaced or let go now."""
+        now, pid = self._supervisor.now(), self._life.pid
+        resident = resident_bytes(pid) if pid is not None and self._upkeep.policy.rss is not None else None
+        idle = None if self.table.waiting else self._upkeep.idle(now)
+        if (reason := self._upkeep.reason(now, resident)) is not None:
+            self._host.carry_out(self._life.recycle(now, reason), after)
+        elif idle is not None:
+            self._host.carry_out(self._life.rest(now, idle), after)
+
+    def _look(self, generation: int) -> None:
+        """I/O thread: it may be too old, or idle for too long."""
+        after: Deeds = []
+        with self._lock:
+            if generation != self._life.generation:
+                return
+            if not self.table.running:
+                self._keep_up(after)
+            if self._life.state is State.READY:
+                self._arm_look()
+        self._host.do(after)
+
+    def _arm_look(self) -> None:
+        if self._look_timer is not None:
+            self._look_timer.cancel()
+        due = self._upkeep.next_look(self._supervisor.now(), self.table.running > 0)
+        self._look_timer = None if due is None else self._supervisor.at(due, self._look, self._life.generation)
+
     # -- ends --------------------------------------------------------------------------------------
 
     def judge(self, exit: Exit, begun: int, after: Deeds) -> None:
@@ -327,6 +382,8 @@ class Traffic:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
+        if self._look_timer is not None:
+            self._look_timer.cancel()
         started, untouched = self.table.lose(begun)
         self._slack.notify_all()
         for call in started:

@@ -54,14 +54,14 @@ class Kind(IntEnum):
     BUSY = 16  # child: no calls for now, please
     IDLE = 17  # child: calls are welcome again
     LEAVING = 18  # child: a call has ended it; it joins its threads and leaves
+    PING = 19  # parent, also to the helper process: are you alive?
+    PONG = 20  # child, helper process: yes
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33
     REFUSED = 34
     EXITED = 35
     SIGNAL = 36
-    PING = 37
-    PONG = 38
 
 
 class Frame:

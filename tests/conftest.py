@@ -97,7 +97,7 @@ def belongings() -> Belongings:
             for thread in threading.enumerate()
             if thread.name != "relieve-io" and not thread.name.startswith("relieve-callbacks")
         ),
-        memory=frozenset(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else frozenset(),
+        memory=frozenset(_shared_memory()),
     )
 
 
@@ -115,6 +115,12 @@ def _children() -> Iterator[tuple[int, str]]:
                 yield child.pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
         except psutil.NoSuchProcess:
             continue
+
+
+def _shared_memory() -> Iterator[str]:
+    """What bears the library's name; other names belong to other programs, or to what a child's own code started."""
+    if os.path.isdir("/dev/shm"):
+        yield from (name for name in os.listdir("/dev/shm") if name.startswith("relieve_py"))
 
 
 def _descriptors() -> Iterator[tuple[int, str]]:

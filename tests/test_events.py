@@ -387,19 +387,19 @@ def test_callback_threads_do_not_keep_a_program_alive() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "signal", "forced", "ok", "words"),
+    ("code", "signal", "reason", "ok", "words"),
     [
-        (0, None, False, True, "exit code 0"),
-        (3, None, False, False, "exit code 3"),
-        (None, None, False, False, "exit code unknown"),
-        (None, "SIGSEGV", False, False, "killed by SIGSEGV"),
-        (None, "SIGKILL", True, False, "killed by SIGKILL (it did not leave in time)"),
+        (0, None, None, True, "exit code 0"),
+        (3, None, None, False, "exit code 3"),
+        (None, None, None, False, "exit code unknown"),
+        (None, "SIGSEGV", None, False, "killed by SIGSEGV"),
+        (None, "SIGKILL", "it did not leave in time", False, "killed by SIGKILL (it did not leave in time)"),
     ],
 )
 def test_an_exit_is_described_in_words(
-    code: int | None, signal: str | None, forced: bool, ok: bool, words: str
+    code: int | None, signal: str | None, reason: str | None, ok: bool, words: str
 ) -> None:
-    exit = Exit(task="t", pid=1, code=code, signal=signal, forced=forced, uptime=1.0)
+    exit = Exit(task="t", pid=1, code=code, signal=signal, forced=reason is not None, uptime=1.0, reason=reason)
     assert (exit.ok, exit.describe()) == (ok, words)
 
 

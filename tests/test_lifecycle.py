@@ -15,12 +15,15 @@ from relieve_py.lifecycle import (
     KILLED_STARTS,
     Arm,
     AskStop,
+    Disarm,
+    DumpStacks,
     Emit,
     Instruction,
     Judge,
     Kill,
     Launch,
     Lifecycle,
+    Ping,
     Refuse,
     Settle,
     State,
@@ -33,6 +36,21 @@ START_TIMEOUT = 30.0
 
 def life_of(policy: RestartPolicy = RestartPolicy(), start_timeout: float | None = START_TIMEOUT) -> Lifecycle:  # noqa: B008 - frozen
     return Lifecycle("t", policy, start_timeout, KILL_TIMEOUT, random=lambda: 0.0)
+
+
+def climbs(life: Lifecycle, timer: str, now: float, *signums: signal.Signals) -> None:
+    """The timer has the child write down its stacks, and then sends those signals, one after the other."""
+    generation = life.generation
+    happened = life.beat(generation, False, now) if timer == "heartbeat" else life.timer(timer, generation, now)
+    assert of_type(happened, DumpStacks) == [DumpStacks(generation)]
+    for signum in signums:
+        (ladder,) = of_type(happened, Arm)
+        assert ladder.name == "ladder"
+        assert ladder.at > now
+        now = ladder.at
+        happened = life.timer("ladder", generation, now)
+        assert of_type(happened, Kill) == [Kill(generation, signum)]
+    assert of_type(happened, Arm) == []
 
 
 def running(policy: RestartPolicy = RestartPolicy(), now: float = 0.0) -> Lifecycle:  # noqa: B008 - frozen
@@ -75,6 +93,9 @@ def in_state(state: State) -> Lifecycle:
             life.stop(1.0)
         case State.WAITING:
             life.exited(1, 1, None, 1.0)
+        case State.ASLEEP:
+            life.rest(1.0, 5.0)
+            life.exited(1, 0, None, 1.0)
         case State.STOPPED:
             life.stop(1.0)
             life.exited(1, 0, None, 2.0)
@@ -109,6 +130,11 @@ TABLE: dict[tuple[State, str], State | type[RelieveError]] = {
     (State.WAITING, "kill"): State.STOPPED,
     (State.WAITING, "restart"): State.STARTING,
     (State.WAITING, "timer"): State.STARTING,
+    (State.ASLEEP, "start"): State.STARTING,
+    (State.ASLEEP, "stop"): State.STOPPED,
+    (State.ASLEEP, "kill"): State.STOPPED,
+    (State.ASLEEP, "restart"): State.STARTING,
+    (State.ASLEEP, "wake"): State.STARTING,
     (State.STOPPED, "start"): State.STARTING,
     (State.STOPPED, "stop"): State.STOPPED,
     (State.STOPPED, "kill"): State.STOPPED,
@@ -134,6 +160,8 @@ def act(life: Lifecycle, what: str, now: float = 2.0) -> list[Instruction]:
             return life.ready(life.generation, (), now)
         case "exit":
             return life.exited(life.generation, 1, None, now)
+        case "wake":
+            return life.wake(now)
         case _:
             return life.timer("restart", life.generation, now)
 
@@ -155,7 +183,7 @@ def test_what_each_state_makes_of_each_request(state: State, what: str) -> None:
 @pytest.mark.parametrize("state", State)
 def test_what_does_not_concern_a_state_leaves_it_alone(state: State) -> None:
     life = in_state(state)
-    for what in ("ready", "exit", "timer"):
+    for what in ("ready", "exit", "timer", "wake"):
         if (state, what) not in TABLE:
             assert act(life, what) == []
             assert life.state is state
@@ -189,7 +217,7 @@ def test_a_stop_asks_and_then_kills() -> None:
     instructions = life.stop(10.0)
     assert of_type(instructions, AskStop) == [AskStop()]
     assert Arm("grace", 10.0 + KILL_TIMEOUT, 1) in instructions
-    assert life.timer("grace", 1, 15.0) == [Kill(1, signal.SIGKILL)]
+    climbs(life, "grace", 15.0, signal.SIGTERM, signal.SIGKILL)
     after = life.exited(1, None, signal.SIGKILL, 15.1)
     assert life.exit is not None
     assert (life.exit.signal, life.exit.forced, life.exit.uptime) == ("SIGKILL", True, 15.1)
@@ -209,7 +237,7 @@ def test_a_grace_timer_does_nothing_to_the_next_child() -> None:
     life.ready(2, (), 2.0)
     life.stop(3.0)
     assert life.timer("grace", 1, 6.0) == []
-    assert life.timer("grace", 2, 8.0) == [Kill(2, signal.SIGKILL)]
+    climbs(life, "grace", 8.0, signal.SIGTERM, signal.SIGKILL)
 
 
 def test_a_restart_timer_of_another_wait_does_nothing() -> None:
@@ -230,7 +258,7 @@ def test_a_script_that_cannot_start_fails_once_with_its_own_error() -> None:
     error = StartError("its own", task="t")
     assert life.start_failed(1, error, 1.0) == [Arm("start", 1.0 + KILL_TIMEOUT, 1)]
     assert life.start_failed(1, StartError("a second"), 1.0) == []
-    assert life.timer("start", 1, 6.0) == [Kill(1, signal.SIGKILL)]
+    climbs(life, "start", 6.0, signal.SIGTERM, signal.SIGKILL)
     happened = life.exited(1, None, signal.SIGKILL, 6.1)
     assert life.state is State.FAILED
     assert of_type(happened, Settle) == [Settle("start", error), Settle("stop")]
@@ -241,7 +269,7 @@ def test_a_script_that_cannot_start_fails_once_with_its_own_error() -> None:
 def test_a_start_that_never_ends_is_a_start_error_that_names_the_option() -> None:
     life = life_of()
     life.start(0.0)
-    assert life.timer("start", 1, 30.0) == [Kill(1, signal.SIGKILL)]
+    climbs(life, "start", 30.0, signal.SIGTERM, signal.SIGKILL)
     (refused,) = of_type(life.exited(1, None, signal.SIGKILL, 30.1), Refuse)
     assert isinstance(refused.error, StartError)
     assert "start_timeout" in str(refused.error)
@@ -303,18 +331,130 @@ def test_a_kill_while_stopping_overrules_the_patience() -> None:
 
 def test_a_replaced_child_is_followed_by_another() -> None:
     life = running()
-    assert life.replace(1.0) == [Kill(1, signal.SIGKILL)]
+    assert life.replace(1.0, "it broke the protocol") == [Kill(1, signal.SIGKILL)]
     happened = life.exited(1, None, signal.SIGKILL, 1.1, blamed=True)
     assert of_type(happened, Launch) == [Launch(2)]
     assert life.exit is not None
-    assert life.exit.forced
+    assert (life.exit.forced, life.exit.reason) == (True, "it broke the protocol")
     assert of_type(happened, Judge) == [Judge(life.exit)]
 
 
 def test_a_stopping_child_that_is_replaced_is_only_killed() -> None:
     life = in_state(State.STOPPING)
-    assert life.replace(2.0) == [Kill(1, signal.SIGKILL)]
+    assert life.replace(2.0, "it broke the protocol") == [Kill(1, signal.SIGKILL)]
     assert of_type(life.exited(1, None, signal.SIGKILL, 2.1), Launch) == []
+
+
+def test_a_child_that_reacts_to_sigterm_is_sent_no_sigkill() -> None:
+    life = running()
+    life.force(1.0, "it did not answer an interrupt in time")
+    assert of_type(life.timer("ladder", 1, 1.1), Kill) == [Kill(1, signal.SIGTERM)]
+    happened = life.exited(1, None, signal.SIGTERM, 1.2)
+    assert Disarm("ladder") in happened
+    assert life.timer("ladder", 1, 1.5) == []
+    assert life.exit is not None
+    assert (life.exit.signal, life.exit.reason) == ("SIGTERM", "it did not answer an interrupt in time")
+
+
+def test_a_child_is_forced_only_once() -> None:
+    life = running()
+    assert of_type(life.force(1.0, "one"), DumpStacks) == [DumpStacks(1)]
+    assert life.force(1.01, "two") == []
+    life.exited(1, None, signal.SIGTERM, 1.2)
+    assert life.exit is not None
+    assert life.exit.reason == "one"
+
+
+# -- recycling and rest ----------------------------------------------------------------------------
+
+
+def test_a_recycled_child_is_asked_to_leave_and_followed_by_another() -> None:
+    life = running()
+    happened = life.recycle(5.0, "calls")
+    assert emitted(happened) == ["recycle", "state"]
+    assert of_type(happened, AskStop) == [AskStop()]
+    assert life.accepts
+    assert of_type(life.exited(1, 0, None, 5.5), Launch) == [Launch(2)]
+
+
+def test_recycling_never_counts_towards_the_budget() -> None:
+    life = running(RestartPolicy(max_restarts=0))
+    for generation in range(1, 20):
+        life.recycle(float(generation), "calls")
+        happened = life.exited(generation, None, signal.SIGKILL, float(generation))
+        assert of_type(happened, Launch) == [Launch(generation + 1)]
+        life.launched(generation + 1, 100, float(generation))
+        life.ready(generation + 1, (), float(generation))
+
+
+@pytest.mark.rule(3)
+@pytest.mark.parametrize("what", ["recycle", "rest"])
+def test_a_stop_overrules_recycling_and_rest(what: str) -> None:
+    life = running()
+    getattr(life, what)(1.0, "calls" if what == "recycle" else 5.0)
+    life.stop(1.1)
+    assert not life.accepts
+    assert life.wake(1.2) == []
+    assert of_type(life.exited(1, 0, None, 1.5), Launch) == []
+    assert life.state is State.STOPPED
+
+
+@pytest.mark.parametrize("state", [state for state in State if state is not State.READY])
+def test_only_a_ready_child_is_recycled_or_let_go(state: State) -> None:
+    life = in_state(state)
+    assert life.recycle(2.0, "calls") == life.rest(2.0, 5.0) == []
+    assert life.state is state
+
+
+def test_work_that_comes_while_the_child_goes_to_rest_wakes_the_task() -> None:
+    life = running()
+    life.rest(1.0, 5.0)
+    assert life.wake(1.1) == []
+    assert of_type(life.exited(1, 0, None, 1.5), Launch) == [Launch(2)]
+
+
+# -- heartbeat -------------------------------------------------------------------------------------
+
+
+def with_heartbeat() -> Lifecycle:
+    """Ready at 0, asked every second, replaced after four seconds of silence."""
+    life = Lifecycle("t", RestartPolicy(), None, KILL_TIMEOUT, random=lambda: 0.0, heartbeat=4.0)
+    life.start(0.0)
+    life.launched(1, 100, 0.0)
+    assert Arm("heartbeat", 1.0, 1) in life.ready(1, (), 0.0)
+    return life
+
+
+def test_a_silent_child_is_replaced_within_the_heartbeat() -> None:
+    life = with_heartbeat()
+    for second in (1.0, 2.0, 3.0):
+        assert life.beat(1, False, second) == [Ping(), Arm("heartbeat", second + 1, 1)]
+    climbs(life, "heartbeat", 4.0, signal.SIGKILL)
+    life.exited(1, None, signal.SIGKILL, 4.1)
+    assert life.exit is not None
+    assert life.exit.reason == "it gave no sign of life for 4 s (heartbeat)"
+
+
+def test_every_sign_of_life_starts_the_count_anew() -> None:
+    life = with_heartbeat()
+    for second in range(1, 30):
+        assert of_type(life.beat(1, second % 3 == 0, float(second)), Ping) == [Ping()]
+
+
+def test_a_parent_that_was_held_up_asks_again_before_it_judges() -> None:
+    life = with_heartbeat()
+    for second in (1.0, 2.0, 3.0):
+        life.beat(1, False, second)
+    for second in (100.0, 101.0, 102.0):
+        assert of_type(life.beat(1, False, second), Ping) == [Ping()]
+    climbs(life, "heartbeat", 103.0, signal.SIGKILL)
+
+
+def test_a_heartbeat_of_an_earlier_child_or_after_a_stop_asks_nobody() -> None:
+    life = with_heartbeat()
+    assert life.beat(0, False, 1.0) == []
+    life.stop(1.0)
+    assert life.beat(1, False, 2.0) == []
 
 
 @pytest.mark.parametrize("mode", ["always", "on-failure", "never"])

@@ -16,12 +16,14 @@ from relieve_py.lifecycle import (
     Arm,
     AskStop,
     Disarm,
+    DumpStacks,
     Emit,
     Instruction,
     Judge,
     Kill,
     Launch,
     Lifecycle,
+    Ping,
     Refuse,
     Settle,
     State,
@@ -32,6 +34,9 @@ KILL_TIMEOUT = 5.0
 RUNNING = (State.STARTING, State.READY, State.STOPPING)
 HOW = [None, 0.0, 1.0, signal.SIGTERM, signal.SIGKILL]
 """How to stop: with that patience, or by that signal."""
+
+
+ASKED = ["start", "stop", "restart", "replace", "wait", "rest", "recycle", "wake", "force"]
 
 
 @attrs.define
@@ -65,17 +70,27 @@ class Histories(RuleBasedStateMachine):
         self.wanted = False  # nobody has stopped it since the last start
         self.deaths: list[float] = []
         self.asked_launches = 0
+        self.answers = True
 
     @initialize(
         mode=st.sampled_from(["always", "on-failure", "never"]),
         max_restarts=st.integers(0, 4),
         delay=st.sampled_from([0.0, 0.5, 3.0]),
         start_timeout=st.sampled_from([None, 2.0]),
+        heartbeat=st.sampled_from([None, 3.0]),
         started=st.booleans(),
     )
-    def make(self, mode: str, max_restarts: int, delay: float, start_timeout: float | None, started: bool) -> None:
+    def make(
+        self,
+        mode: str,
+        max_restarts: int,
+        delay: float,
+        start_timeout: float | None,
+        heartbeat: float | None,
+        started: bool,
+    ) -> None:
         self.policy = RestartPolicy(mode=mode, max_restarts=max_restarts, within=20.0, delay=delay)
-        self.life = Lifecycle("t", self.policy, start_timeout, KILL_TIMEOUT, random=lambda: 0.5)
+        self.life = Lifecycle("t", self.policy, start_timeout, KILL_TIMEOUT, lambda: 0.5, heartbeat)
         if started:
             self.start()
 
@@ -94,8 +109,11 @@ class Histories(RuleBasedStateMachine):
                     assert self.child is not None, "a pid is signalled after it was reaped"
                     assert self.child.generation == generation
                     self.child.signalled = True
-                case AskStop():
+                case AskStop() | Ping():
                     assert self.child is not None
+                case DumpStacks(generation):
+                    assert self.child is not None
+                    assert self.child.generation == generation
                 case Arm(name, at, generation):
                     assert at >= self.now
                     assert generation == self.life.generation
@@ -121,7 +139,10 @@ class Histories(RuleBasedStateMachine):
 
     # what users ask
 
-    @rule(what=st.sampled_from(["start", "stop", "restart", "replace", "wait"]), how=st.sampled_from(HOW))
+    @rule(
+        what=st.sampled_from(["start", "stop", "restart", "replace", "wait", "rest", "recycle", "wake", "force"]),
+        how=st.sampled_from(HOW),
+    )
     def a_user_asks(self, what: str, how: float | signal.Signals | None) -> None:
         """One rule for all, so that children get to live a little."""
         if what == "stop":
@@ -130,7 +151,7 @@ class Histories(RuleBasedStateMachine):
             getattr(self, what)()
 
     def start(self) -> None:
-        allowed = self.life.state in (State.NEW, State.STOPPED, State.FAILED)
+        allowed = self.life.state in (State.NEW, State.ASLEEP, State.STOPPED, State.FAILED)
         try:
             instructions = self.life.start(self.now)
         except (AlreadyRunning, Stopped):
@@ -170,7 +191,19 @@ class Histories(RuleBasedStateMachine):
         self.carry_out(instructions)
 
     def replace(self) -> None:
-        self.carry_out(self.life.replace(self.now))
+        self.carry_out(self.life.replace(self.now, "it broke the protocol"))
+
+    def force(self) -> None:
+        self.carry_out(self.life.force(self.now, "it did not answer"))
+
+    def recycle(self) -> None:
+        self.carry_out(self.life.recycle(self.now, "calls"))
+
+    def rest(self) -> None:
+        self.carry_out(self.life.rest(self.now, 5.0))
+
+    def wake(self) -> None:
+        self.carry_out(self.life.wake(self.now))
 
     # what children do
 
@@ -210,6 +243,10 @@ class Histories(RuleBasedStateMachine):
             self.wanted = False
         self.carry_out(happened, counted)
 
+    @rule(yes=st.booleans())
+    def answers_its_heartbeat(self, yes: bool) -> None:
+        self.answers = yes
+
     # time
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 4.0, 15.0]))
@@ -220,7 +257,10 @@ class Histories(RuleBasedStateMachine):
             self.now = max(self.now, timer.at)
             del self.timers[timer.name]
             self.stale.append(timer)
-            self.carry_out(self.life.timer(timer.name, timer.generation, self.now))
+            if timer.name == "heartbeat":
+                self.carry_out(self.life.beat(timer.generation, self.answers, self.now))
+            else:
+                self.carry_out(self.life.timer(timer.name, timer.generation, self.now))
         self.now = until
 
     # what always holds
@@ -268,11 +308,13 @@ class Histories(RuleBasedStateMachine):
             case State.WAITING:
                 assert set(self.timers) == {"restart"}
             case State.STOPPING:
-                assert self.timers.keys() <= {"grace"}
+                assert self.timers.keys() <= {"grace", "ladder"}
                 assert self.child is not None
                 assert self.timers or self.child.signalled, "a child that never leaves would be waited for"
             case State.STARTING:
-                assert self.timers.keys() <= {"start"}
+                assert self.timers.keys() <= {"start", "ladder"}
+            case State.READY:
+                assert self.timers.keys() <= {"heartbeat", "ladder"}
             case _:
                 assert self.timers == {}
 
@@ -300,7 +342,7 @@ class Histories(RuleBasedStateMachine):
         assert (self.child, self.timers, self.start_waiters, self.stop_waiters) == (None, {}, 0, 0)
 
 
-Histories.TestCase.settings = settings(max_examples=200, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
 
 
 class TestHistories(Histories.TestCase):  # type: ignore[misc,name-defined] # made at run time

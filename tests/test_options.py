@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import pytest
 
-from relieve_py import CallableTask, ForkTask, RestartPolicy, ScriptTask
+from relieve_py import CallableTask, ForkTask, RecyclePolicy, RestartPolicy, ScriptTask
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 
 
@@ -28,6 +28,8 @@ GOOD: dict[str, list[Any]] = {
     "start_timeout": [None, 0, 1.5, 30],
     "kill_timeout": [0, 0.5, 10],
     "ready": [None, "call"],
+    "heartbeat": [None, 0.5, 30],
+    "recycle": [RecyclePolicy(), RecyclePolicy(max_calls=1)],
     "launcher": ["forkserver", "spawn", "fork"],
     "serializer": ["pickle", "json"],
 }
@@ -51,6 +53,9 @@ WRONG: list[tuple[str, Any, type[Exception]]] = [
     ("containers", [3], TypeError),
     ("interfaces", [object()], TypeError),
     ("interfaces", Attachable(), TypeError),
+    ("heartbeat", 0, ValueError),
+    ("heartbeat", "often", TypeError),
+    ("recycle", 100, TypeError),
     ("ready", "soon", ValueError),
     ("ready", True, ValueError),
     ("start_timeout", -1, ValueError),

@@ -28,6 +28,7 @@ NAMES = {
     "PoisonCall",
     "ProtocolError",
     "QueueWorker",
+    "RecyclePolicy",
     "RelieveError",
     "RemoteError",
     "Reply",

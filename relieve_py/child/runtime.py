@@ -240,6 +240,8 @@ class Child:
                 self._questions.answered(self.serializer, frame)
             case Kind.CREDIT:
                 self._caller.credit(frame.number, int.from_bytes(frame.payload, "little"))
+            case Kind.PING:
+                self.answer(Kind.PONG, 0, None)
             case Kind.STOP:
                 self._stopping = True
                 if self._in_program:

@@ -75,7 +75,7 @@ def test_a_timeout_kills_the_child_that_is_stuck() -> None:
         with pytest.raises(CallTimeout):
             task.options(timeout=0.1).get("hang_uninterruptibly").result(T)
         (exit,) = exited.result(T)
-        assert (exit.pid, exit.signal, exit.forced) == (pid, "SIGKILL", True)
+        assert (exit.pid, exit.signal, exit.forced) == (pid, "SIGTERM", True)
         assert task.get("pid").result(T) != pid
 
 

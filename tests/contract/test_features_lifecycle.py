@@ -4,13 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from support import KITCHEN, Heard, T, heard, script
 
-from relieve_py import CallableTask, ForkTask, RestartPolicy, ScriptTask, StartError, State, Task, Worker, fork
+from relieve_py import (
+    CallableTask,
+    CloudWorker,
+    ForkTask,
+    RecyclePolicy,
+    RestartPolicy,
+    ScriptTask,
+    StartError,
+    State,
+    Task,
+    Worker,
+    fork,
+)
 
 
 @pytest.mark.feature(1)
@@ -178,21 +191,62 @@ def test_stop_without_restart() -> None:
 
 
 @pytest.mark.feature(18)
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="recycling")
-def test_a_process_is_recycled_after_so_many_calls() -> None:
-    with CallableTask(KITCHEN, max_calls=2) as task:
-        pids = [task.get("pid").result(T) for _ in range(4)]
-        assert pids[0] == pids[1] != pids[2] == pids[3]
+def test_a_process_is_recycled_after_so_many_calls(launcher: str) -> None:
+    with CallableTask(KITCHEN, launcher=launcher, recycle=RecyclePolicy(max_calls=2)) as task:
+        pids = [reply.result(T) for reply in [task.get("pid") for _ in range(6)]]
+        assert pids[0] == pids[1] != pids[2] == pids[3] != pids[4] == pids[5]
+        assert len(set(pids)) == 3
+        assert task.restarts >= 2  # the third child may be on its way out
+
+
+@pytest.mark.feature(18)
+def test_a_process_is_recycled_by_its_age_and_by_its_memory() -> None:
+    with CallableTask(KITCHEN, recycle=RecyclePolicy(max_age=0.1)) as task:
+        pid = task.pid
+        assert task.get("nap", 0.2).result(T) == pid  # never in the middle of a call
+        assert task.get("pid").result(T) != pid
+    with CallableTask(KITCHEN, recycle=RecyclePolicy(rss=1)) as task:
+        assert len({task.get("pid").result(T) for _ in range(3)}) == 3
+
+
+def test_a_recycled_program_is_followed_by_another() -> None:
+    with ScriptTask(script("waits.py"), recycle=RecyclePolicy(max_age=0.1)) as task:
+        assert [task.wait_for("recycle").result(T)[0].reason for _ in range(2)] == ["age", "age"]
+    with pytest.raises(ValueError, match="max_calls and idle"):
+        ScriptTask(script("waits.py"), recycle=RecyclePolicy(max_calls=1, idle=1))
 
 
 @pytest.mark.feature(19)
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="idle reaping")
-def test_an_idle_child_is_reaped_and_started_again_on_demand() -> None:
-    with CallableTask(KITCHEN, idle_timeout=0.1) as task:
-        exited = task.wait_for("exit")
+def test_an_idle_child_is_reaped_and_started_again_on_demand(launcher: str) -> None:
+    with CallableTask(KITCHEN, launcher=launcher, recycle=RecyclePolicy(idle=0.1)) as task:
         pid = task.pid
-        exited.result(T)
+        while task.wait_for("state").result(T)[0].after is not State.ASLEEP:
+            continue
+        assert (task.pid, task.exit.code) == (None, 0)
         assert task.get("pid").result(T) != pid
+
+
+def test_a_stopped_child_is_replaced_within_its_heartbeat(launcher: str) -> None:
+    with CallableTask(KITCHEN, launcher=launcher, heartbeat=0.8, restart=RestartPolicy(max_delay=0.1)) as task:
+        assert task.get("hold_the_lock", 0.3).result(T) is None  # and is left alone
+        pid, exited = task.pid, task.wait_for("exit")
+        task.send_signal(signal.SIGSTOP)
+        (exit,) = exited.result(T)
+        assert (exit.pid, exit.signal, exit.forced) == (pid, "SIGKILL", True)
+        assert exit.reason == "it gave no sign of life for 0.8 s (heartbeat)"
+        assert task.get("pid").result(T) != pid
+
+
+@pytest.mark.feature(19)
+def test_a_worker_wakes_as_many_sleepers_as_it_needs() -> None:
+    with CloudWorker(CallableTask(KITCHEN, recycle=RecyclePolicy(idle=0.1)), size=3) as worker:
+        asleep = threading.Semaphore(0)
+        worker.on("state", lambda move: move.after is State.ASLEEP and asleep.release())
+        for _ in worker:
+            assert asleep.acquire(timeout=T)
+        assert worker.get("echo", 1).result(T) == 1
+        assert [task.restarts for task in worker].count(1) == 1
+        assert sorted(reply.result(T) for reply in [worker.get("echo", n) for n in range(9)]) == list(range(9))
 
 
 @pytest.mark.feature(20)

@@ -14,6 +14,7 @@ from relieve_py import (
     CloudWorker,
     ForkTask,
     QueueWorker,
+    RecyclePolicy,
     ScriptTask,
     State,
     Worker,
@@ -233,11 +234,14 @@ def test_a_pool_tells_when_it_is_available_and_when_it_is_not(cloud: CloudWorker
 
 
 @pytest.mark.feature(64)
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="recycling")
-def test_recycling_and_idleness_are_events(served: CallableTask) -> None:
-    idle = served.wait_for("idle")
-    served.get("echo", 1).result(T)
-    idle.result(0.2)
+def test_recycling_and_idleness_are_events() -> None:
+    with CallableTask(KITCHEN, recycle=RecyclePolicy(max_calls=1, idle=0.2)) as task:
+        recycled, idle = heard(task, "recycle"), heard(task, "idle")
+        pid = task.get("pid").result(T)
+        assert [(event.task, event.pid, event.reason) for (event,) in recycled.wait(1)] == [(task.name, pid, "calls")]
+        ((event,),) = idle.wait(1)
+        assert event.seconds >= 0.2
+        assert event.pid != pid
 
 
 @pytest.mark.feature(65)

@@ -121,6 +121,7 @@ def test_a_child_is_killed_with_a_chosen_signal(signum: signal.Signals) -> None:
 @pytest.mark.feature(123)
 def test_a_grace_then_sigkill() -> None:
     task = CallableTask(KITCHEN, kill_timeout=0.2)
+    task.get("ignore_sigterm").result(T)
     began = task.wait_for("hanging")
     reply = task.get("hang_uninterruptibly")
     began.result(T)

@@ -31,6 +31,8 @@ TASK: dict[str, list[Any]] = {
     "ready": ["later", 3, True],
     "start_timeout": WRONG_SECONDS,
     "kill_timeout": [*WRONG_SECONDS, None],
+    "heartbeat": [*WRONG_SECONDS, 0],
+    "recycle": [None, 100, True, "calls"],
 }
 POLICY: dict[str, list[Any]] = {
     "mode": ["sometimes", None, 3],
