@@ -116,6 +116,11 @@ class Birth:
         if not self._abandoned:
             self._parent.died(self, code, signum)
 
+    def move(self, parent: Parent, generation: int) -> None:
+        """Another is told from now on what becomes of the child."""
+        self._parent = parent
+        self.generation = generation
+
     def abandon(self) -> None:
         """The launcher has taken too long: a child that comes now is killed, and the parent is told nothing more."""
         self._abandoned = True

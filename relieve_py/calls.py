@@ -15,6 +15,7 @@ from relieve_py.policies import RetryPolicy
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer, encode
 from relieve_py.streams import Items, Stream
+from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.wire import check_size
 
 _ids = itertools.count(1)
@@ -49,6 +50,10 @@ class Carrier(Protocol):
         """Read the call's channel until it settles; returns at once when that is not possible."""
         ...
 
+    def expire(self, call: Call, error: CallTimeout) -> bool:
+        """Fail a call that has waited for its turn for too long; False when it does not wait here any more."""
+        ...
+
     def attend(self, call: Call) -> None:
         """Somebody waits for the call without reading its channel."""
         ...
@@ -71,6 +76,8 @@ class Home(Protocol):
 
 
 NOTHING = Payload(b"")
+HAND_OVER = 0.05
+"""Seconds that a call may be on its way from a queue to a child, before it is looked at again whether it waits."""
 
 
 @attrs.frozen(kw_only=True)
@@ -79,6 +86,8 @@ class CallOptions:
 
     timeout: float | None = None
     """Seconds it may run, from when it is sent to the child; None: for ever."""
+    queue_timeout: float | None = None
+    """Seconds it may wait for its turn, from when it is made until it is first sent to a child; None: for ever."""
     retries: RetryPolicy = attrs.field(factory=RetryPolicy)
     """When it is tried again."""
     poison_after: int | None = 3
@@ -107,9 +116,11 @@ class Call:
         "number",
         "payload",
         "poison_after",
+        "queue_timeout",
         "reply",
         "retries",
         "timeout",
+        "turn_timer",
     )
 
     def __init__(self, mode: Mode, method: str | None, options: CallOptions) -> None:
@@ -119,6 +130,8 @@ class Call:
         self.payload = NOTHING
         self.created_at = time.time()
         self.timeout = options.timeout
+        self.queue_timeout = options.queue_timeout
+        self.turn_timer: Timer | None = None  # until it is first sent
         self.retries = options.retries
         self.poison_after = options.poison_after
         self.key = options.key
@@ -165,6 +178,32 @@ class Call:
             method=self.method,
             timeout=self.timeout,
         )
+
+    def await_turn(self, supervisor: Supervisor) -> None:
+        """It is queued for the first time: have it fail when its ``queue_timeout`` is over."""
+        if self.queue_timeout is not None:
+            due = supervisor.now() + self.queue_timeout
+            self.turn_timer = supervisor.at(due, self._turn_overdue, supervisor)
+
+    def turn_has_come(self) -> None:
+        """It is sent to a child."""
+        if self.turn_timer is not None:
+            self.turn_timer.cancel()
+            self.turn_timer = None
+
+    def _turn_overdue(self, supervisor: Supervisor) -> None:
+        """I/O thread."""
+        if self.turn_timer is None or self.reply.settled() or self.carrier is None:
+            return
+        error = CallTimeout(
+            f"call {self.id} of {self.title} waited for its turn longer than {self.queue_timeout:g} seconds "
+            f"(queue_timeout)",
+            call_id=self.id,
+            method=self.method,
+            timeout=self.queue_timeout,
+        )
+        if not self.carrier.expire(self, error):  # on its way from a worker's queue to a task: it may come back
+            self.turn_timer = supervisor.at(supervisor.now() + HAND_OVER, self._turn_overdue, supervisor)
 
     @property
     def title(self) -> str:

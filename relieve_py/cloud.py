@@ -13,13 +13,13 @@ from relieve_py import plugins
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, Carrier, Mode
 from relieve_py.delays import Delays
-from relieve_py.errors import NotRunning, Stopped, StrategyError, WorkerFull
+from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, Strand, must_not_wait, under_a_loop
 from relieve_py.health import WorkerStats
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
-from relieve_py.replies import Reply, gather, settle_in_order
+from relieve_py.replies import Reply, fail_after, gather, settle_in_order
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
@@ -136,6 +136,7 @@ class CloudWorker(Remote, Worker):
             refused = self._stopping
             if not refused:
                 victim = self._backlog.add(call)
+                call.await_turn(shared())
         if refused:
             call.reply.fail(Stopped(f"worker {self.name!r} was stopped"))
         if victim is not None:
@@ -217,6 +218,16 @@ class CloudWorker(Remote, Worker):
             self._lock.notify_all()
         if dropped:
             self._settle_drained()
+
+    def expire(self, call: Call, error: CallTimeout) -> bool:
+        """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
+        with self._lock:
+            dropped = self._delays.drop(call) or self._backlog.drop(call)
+            self._lock.notify_all()
+        if dropped:
+            call.reply.fail(error)
+            self._settle_drained()
+        return dropped
 
     def read_for(self, call: Call, deadline: float | None) -> None:
         """A call that waits here has no channel to read."""
@@ -411,10 +422,12 @@ class CloudWorker(Remote, Worker):
         self.stop().mark_seen()
         return super().kill(*args)
 
-    def drain(self) -> Reply:
-        """A Reply of the worker, once it has no open calls."""
+    def drain(self, timeout: float | None = None) -> Reply:
+        """A Reply of the worker, once it has no open calls. Raises TimeoutError when it still has some after
+        ``timeout`` seconds."""
         reply = Reply(None, self.emitter.strand)
         reply.asked_by_listener = self.emitter.strand.here
+        fail_after(reply, timeout, f"worker {self.name!r} still has open calls")
         with self._lock:
             self._drain_waiters.append(reply)
         self._settle_drained()

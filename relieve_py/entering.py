@@ -24,8 +24,8 @@ class Entered(ABC):
         """Stop it; settles when it has."""
 
     @abstractmethod
-    def drain(self) -> Reply:
-        """Settles when it has nothing left to do."""
+    def drain(self, timeout: float | None = None) -> Reply:
+        """Settles when it has nothing left to do, or after so many seconds."""
 
     def _enter(self) -> Reply | None:
         """Settles when it is ready, started for that if need be; None when there is nothing to wait for."""

@@ -74,6 +74,11 @@ class Line:
             self._supervisor.unwatch(birth.channel.fileno())
             birth.close()
 
+    def release(self, birth: Birth) -> None:
+        """Under the lock: another line takes this child's channel, as it is."""
+        self.birth = None
+        self._supervisor.unwatch(birth.channel.fileno())
+
     def forget(self, lock: threading.Lock) -> None:
         """In a process that was just forked: the child belongs to the original."""
         self.lock = lock

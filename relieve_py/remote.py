@@ -87,17 +87,19 @@ class Remote(ABC):
         self,
         *,
         timeout: float | None = _UNSET,
+        queue_timeout: float | None = _UNSET,
         retries: int | RetryPolicy = _UNSET,
         poison_after: int | None = _UNSET,
         key: Any = _UNSET,
     ) -> Remote:
         """The same, with other options for the calls made through it.
 
-        ``timeout``: seconds a call may run; ``retries``: how often, or by what RetryPolicy, it is tried again;
+        ``timeout``: seconds a call may run; ``queue_timeout``: seconds it may wait until it is first sent to a child;
+        ``retries``: how often, or by what RetryPolicy, it is tried again;
         ``poison_after``: how many children it may kill; ``key``: what a sticky strategy goes by. Raises TypeError or
         ValueError that names the option.
         """
-        changes = {"timeout": timeout, "poison_after": poison_after, "key": key}
+        changes = {"timeout": timeout, "queue_timeout": queue_timeout, "poison_after": poison_after, "key": key}
         changes = {name: value for name, value in changes.items() if value is not _UNSET}
         if retries is not _UNSET:
             changes["retries"] = retry_policy(retries, self._call_options.retries)
@@ -106,12 +108,14 @@ class Remote(ABC):
 
 def call_options(base: CallOptions, **changes: Any) -> CallOptions:
     """``base`` with changes. Raises TypeError or ValueError that names the option."""
-    timeout = changes.get("timeout")
-    if timeout is not None:
-        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-            raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
-        if not timeout > 0:
-            raise ValueError(f"timeout must be more than 0 seconds, not {timeout!r}")
+    for name in ("timeout", "queue_timeout"):
+        seconds = changes.get(name)
+        if seconds is None:
+            continue
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"{name} must be a number of seconds, not {seconds!r}")
+        if not seconds > 0:
+            raise ValueError(f"{name} must be more than 0 seconds, not {seconds!r}")
     poison_after = changes.get("poison_after")
     if poison_after is not None:
         if isinstance(poison_after, bool) or not isinstance(poison_after, int):

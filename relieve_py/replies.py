@@ -6,7 +6,7 @@ import asyncio
 import functools
 import logging
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
@@ -243,6 +243,42 @@ def settle_in_order(strand: Strand, settle: Callable[[], object], at_once: bool)
         settle()
 
     strand.submit(in_turn)
+
+
+def fail_after(reply: Reply, timeout: float | None, what: str) -> None:
+    """Fail it with a TimeoutError if it is not settled after so many seconds; never, if None."""
+    if timeout is None:
+        return
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+    supervisor = shared()
+    error = TimeoutError(f"{what} after {timeout:g} seconds")
+    timer = supervisor.at(supervisor.now() + timeout, reply.fail, error)
+    reply.when_settled(timer.cancel)
+
+
+def one_by_one(steps: Iterable[Callable[[], Reply]], strand: Strand, value: Any) -> Reply:
+    """One Reply for steps of which each begins when the Reply of the one before is settled: ``value``, or the first
+    error."""
+    whole, left = Reply(None, strand), iter(list(steps))
+    whole.asked_by_listener = strand.here
+
+    def go_on(last: Reply | None) -> None:
+        try:
+            if last is not None:
+                last.result()
+            step = next(left, None)
+            running = step() if step is not None else None
+        except Exception as error:  # becomes the error of the whole
+            settle_in_order(strand, functools.partial(whole.fail, error), whole.asked_by_listener)
+            return
+        if running is None:
+            settle_in_order(strand, functools.partial(whole.settle, value), whole.asked_by_listener)
+        else:
+            running.when_settled(lambda: Strand().submit(go_on, running))
+
+    go_on(None)
+    return whole
 
 
 def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]], Any]) -> Reply:

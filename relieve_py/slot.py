@@ -41,8 +41,9 @@ from relieve_py.lifecycle import (
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED, RecyclePolicy
-from relieve_py.replies import Reply, settle_in_order
+from relieve_py.replies import Reply, fail_after, settle_in_order
 from relieve_py.serializers import Payload, Serializer, decode, encode
+from relieve_py.spare import Spare
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.telling import error_payload
 from relieve_py.traffic import Deeds, Traffic
@@ -97,6 +98,9 @@ class Slot:
         self._timers: dict[str, Timer] = {}
         self._start_waiters: list[Reply] = []
         self._stop_waiters: list[Reply] = []
+        self._spare: Spare | None = None  # set and taken on the I/O thread
+        self._reload_waiters: list[Reply] = []  # of those who wait for the spare; under the lock
+        self._reload_from = 0  # the generation that the spare is to follow
         with _all_lock:
             _all.add(self)
 
@@ -113,6 +117,19 @@ class Slot:
     def restart(self) -> Reply:
         """Replace the child by another; the Reply gives the task. Raises Stopped while it is being stopped."""
         return self._ask("restart()", self._start_waiters, lambda now: self.life.restart(now))
+
+    def reload(self) -> Reply:
+        """Replace the child by another that is ready before the old one is asked to leave; the Reply gives the task.
+
+        Starts a task that is not running. Raises Stopped while it is being stopped.
+        """
+        if self._foreign or self.life.state is not State.READY:
+            return self.restart()
+        reply = self._reply("reload()")
+        with self._lock:
+            self._reload_waiters.append(reply)
+        self._supervisor.post(self._prepare_spare)
+        return reply
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let the child finish and leave; the Reply gives the exit record."""
@@ -152,11 +169,12 @@ class Slot:
                 raise NotRunning(f"task {self.life.name!r} has no child to signal", task=self.life.name)
             process.signal(signum)
 
-    def drain(self) -> Reply:
-        """A Reply of the task, when it has no open calls."""
+    def drain(self, timeout: float | None) -> Reply:
+        """A Reply of the task, when it has no open calls; of a TimeoutError when it still has some then."""
         if self._foreign:
             raise self.life.refusal()
         reply = self._reply("drain()")
+        fail_after(reply, timeout, f"task {self.life.name!r} still has open calls")
         self.traffic.drain(reply)
         return reply
 
@@ -255,7 +273,10 @@ class Slot:
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
         self.traffic.refuse(error, after)
-        starts, self._start_waiters[:] = list(self._start_waiters), []
+        starts = [*self._start_waiters, *self._reload_waiters]
+        self._start_waiters[:] = self._reload_waiters[:] = []
+        if self._spare is not None:
+            self._supervisor.post(self._discard_spare)
         for reply in starts:
             failed = functools.partial(reply.fail, copy_of(error))
             after.append(functools.partial(settle_in_order, self._strand, failed, reply.asked_by_listener))
@@ -294,9 +315,12 @@ class Slot:
         if stopped:  # stop() came first: the launch counts as an exit of nothing
             self.act(lambda now: self.life.exited(generation, None, None, now))
             return
+        if self._spare is not None and self._spare.ready:
+            self._take_spare(generation, self._spare)
+            return
         try:
             objects = self._objects()
-            cradle = getattr(self._launcher, "cradle", Cradle)(self.life.name, self._env)
+            cradle = self._cradle()
         except (OSError, RelieveError) as error:
             self._not_launched(generation, error)
             return
@@ -306,6 +330,10 @@ class Slot:
         except Exception as error:  # a launcher is a plug-in
             self._line.close(birth)
             self._not_launched(generation, error)
+
+    def _cradle(self) -> Cradle:
+        cradle: Cradle = getattr(self._launcher, "cradle", Cradle)(self.life.name, self._env)
+        return cradle
 
     def _bring_forth(self, birth: Birth, objects: Payload) -> None:
         with self._lock:
@@ -365,6 +393,64 @@ class Slot:
             blamed, worked = table.blames(birth.begun), table.finished > 0
         self.act(lambda now: self.life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked))
         self._line.close(birth)
+
+    # -- a child that is ready before the last one leaves: on the I/O thread -----------------------
+
+    def _prepare_spare(self) -> None:
+        if self._spare is not None:
+            return
+        with self._lock:
+            if not self._reload_waiters:  # stopped meanwhile
+                return
+            self._reload_from = self.life.generation
+        spare = self._spare = Spare(self._supervisor, self._serializer, self.life.name, self._spare_settled)
+        try:
+            spare.launch(self._launcher, self._cradle(), self._plan, self._objects(), self.life.start_timeout)
+        except Exception as error:  # a launcher is a plug-in
+            spare.error = StartError(f"task {self.life.name!r} could not be launched: {error}", task=self.life.name)
+            spare.error.__cause__ = error
+            spare.discard()
+            self._spare_settled(spare)
+
+    def _spare_settled(self, spare: Spare) -> None:
+        """It is ready, or never will be."""
+        error, after = spare.error, Deeds()
+        with self._lock:
+            waiters, self._reload_waiters = self._reload_waiters, []
+            followed = self.life.generation != self._reload_from  # the child died: who follows it is new, too
+            if error is not None:
+                after += [functools.partial(waiter.fail, copy_of(error)) for waiter in waiters]
+            elif not self.life.accepts:
+                after += [functools.partial(waiter.fail, self.life.refusal()) for waiter in waiters]
+            elif followed and self.life.state is State.READY:
+                after += [functools.partial(waiter.settle, self.owner.face) for waiter in waiters]
+            else:
+                self._start_waiters += waiters
+                if self.life.state is State.READY:
+                    self.carry_out(self.life.restart(self._supervisor.now()), after)
+        if error is not None or followed or not self.life.accepts:
+            self._discard_spare()
+        self.do(after)
+
+    def _take_spare(self, generation: int, spare: Spare) -> None:
+        """It is this slot's child from now on."""
+        self._spare, birth, names = None, spare.give(), spare.exports or ()
+        birth.move(self, generation)
+        with self._lock:
+            self._line.open(birth)
+            if self.life.state is State.STOPPING:  # since the look of _launch
+                self._line.post(Frame(Kind.STOP))
+        self.born(birth)
+        self.traffic.fresh()
+        self.act(lambda now: self.life.ready(generation, names, now))
+        for frame in spare.early:
+            self.heard(birth, frame)
+        self.traffic.pump()
+
+    def _discard_spare(self) -> None:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            spare.discard()
 
     # -- what the child says: with the turn to read ------------------------------------------------
 
@@ -446,6 +532,8 @@ class Slot:
         self._lock = threading.Lock()
         self._foreign = True
         self._line.forget(self._lock)
+        if self._spare is not None:
+            self._spare.forget()
         self.traffic.forget()
         self.life.disown()
 

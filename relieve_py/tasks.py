@@ -268,6 +268,15 @@ class Task(Entered):
         self._core.encode_now()
         return self._slot.restart()
 
+    def reload(self) -> Reply:
+        """Launch another child, and let the old one finish and leave once that is ready: a restart without a gap.
+
+        The Reply gives the task once the new child has taken over. It raises StartError when that could not start; the
+        old one then stays. A task that is not running is started. Raises Stopped.
+        """
+        self._core.encode_now()
+        return self._slot.reload()
+
     def stop(self, timeout: float | None = None) -> Reply:
         """Let the child finish what it runs, and leave; killed after ``timeout`` seconds (``kill_timeout``).
 
@@ -283,9 +292,10 @@ class Task(Entered):
         """Send the child a signal as a message, which changes nothing here. Raises NotRunning."""
         self._slot.signal(signal.Signals(signum))
 
-    def drain(self) -> Reply:
-        """A Reply of the task, once it has no open calls."""
-        return self._slot.drain()
+    def drain(self, timeout: float | None = None) -> Reply:
+        """A Reply of the task, once it has no open calls. Raises TimeoutError when it still has some after ``timeout``
+        seconds."""
+        return self._slot.drain(timeout)
 
     def wait(self) -> Reply:
         """A Reply of the exit record, once the last child is gone and no other will follow."""
@@ -462,6 +472,10 @@ class ForkTask(Task):
     def restart(self) -> Reply:
         """Raises TypeError."""
         raise self._no_start("restarted")
+
+    def reload(self) -> Reply:
+        """Raises TypeError."""
+        raise self._no_start("reloaded")
 
     def _no_start(self, what: str) -> TypeError:
         return TypeError(f"ForkTask {self.name!r} wraps one child and cannot be {what}; use ScriptTask for that")

@@ -11,7 +11,7 @@ from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
-from relieve_py.errors import RelieveError
+from relieve_py.errors import CallTimeout, RelieveError
 from relieve_py.events import Exit, Strand, must_not_wait
 from relieve_py.footprint import resident_bytes
 from relieve_py.lifecycle import Instruction, Lifecycle, State
@@ -109,6 +109,8 @@ class Traffic:
                 self._send(call, after)
             else:
                 self.table.put(call)
+                if call.home is self:
+                    call.await_turn(self._supervisor)
                 self._pump(after)
         self._host.do(after)
 
@@ -176,6 +178,7 @@ class Traffic:
             self.table.finish(call.number)
             after.append(lambda: self._ended(call))
             return
+        call.turn_has_come()
         payload = call.payload
         if self._kept_up and call.mode is not Mode.EVENT:
             self._upkeep.given()
@@ -200,6 +203,14 @@ class Traffic:
             else:
                 self._abandon(call, after)
         self._host.do(after)
+
+    def expire(self, call: Call, error: CallTimeout) -> bool:
+        """I/O thread: fail a call that has waited for its turn for too long; False when it does not wait here."""
+        with self._lock:
+            dropped = self.table.drop(call) or self._delays.drop(call)
+        if dropped:
+            self._host.do([functools.partial(self._endings.give_up, call, error), lambda: self._ended(call)])
+        return dropped
 
     def credit(self, call: Call, items: int) -> None:
         """Let the call's stream send so many more items."""

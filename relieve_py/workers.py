@@ -19,7 +19,7 @@ from relieve_py.events import HOOKS, Emitter, Exit, Failed, Listener, Ready, Res
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
 from relieve_py.patterns import matches
-from relieve_py.replies import Reply, gather
+from relieve_py.replies import Reply, gather, one_by_one
 from relieve_py.tasks import CallableTask, ForkTask, Task
 
 logger = logging.getLogger("relieve_py")
@@ -129,9 +129,18 @@ class Worker(Entered):
         """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
         return gather([task.restart() for task in self], self.emitter.strand, self._all_started)
 
-    def drain(self) -> Reply:
-        """A Reply of the worker, once none of its tasks has open calls."""
-        return gather([task.drain() for task in self], self.emitter.strand, self._all_started)
+    def reload(self) -> Reply:
+        """Replace every child by another, one task after the other, each new one ready before the old one leaves.
+
+        The Reply gives the worker. It raises the StartError of the first task whose new child could not start; that
+        task keeps its old child, and those after it are left as they are.
+        """
+        return one_by_one([task.reload for task in self], self.emitter.strand, self)
+
+    def drain(self, timeout: float | None = None) -> Reply:
+        """A Reply of the worker, once none of its tasks has open calls. Raises TimeoutError when one still has some
+        after ``timeout`` seconds."""
+        return gather([task.drain(timeout) for task in self], self.emitter.strand, self._all_started)
 
     # -- events ------------------------------------------------------------------------------------
 

@@ -67,6 +67,24 @@ def test_exhausted_retries_carry_every_cause(served: CallableTask) -> None:
     assert caught.value.__cause__ is caught.value.causes[-1]
 
 
+def test_a_call_that_waits_too_long_for_its_turn_fails_by_name(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "gate")
+    with CallableTask(KITCHEN) as task, CloudWorker(CallableTask(KITCHEN), size=1) as worker:
+        for remote in (task, worker):
+            running = remote.get("wait_for_file", str(tmp_path / "gate"))
+            late = remote.options(queue_timeout=0.05).get("echo", 1)
+            later = remote.options(queue_timeout=60).get("echo", 2)
+            with pytest.raises(CallTimeout, match=r"waited for its turn longer than 0\.05 seconds \(queue_timeout\)"):
+                late.result(T)
+            with pytest.raises(TimeoutError, match="still has open calls after"):
+                remote.drain(0.05).result(T)
+            (tmp_path / "gate").write_text("now")
+            assert (running.result(T), later.result(T)) == ("now", 2)
+            assert remote.drain(T).result(T) is remote
+        slow = task.options(queue_timeout=0.05).get("nap", 0.2)
+        assert slow.result(T) == task.pid  # its turn had come
+
+
 @pytest.mark.feature(101)
 def test_a_timeout_kills_the_child_that_is_stuck() -> None:
     with CallableTask(KITCHEN, kill_timeout=0.2) as task:

@@ -50,6 +50,7 @@ RETRY: dict[str, list[Any]] = {
 }
 CALL: dict[str, list[Any]] = {
     "timeout": ["1", True, [1], 0, -1, NAN],
+    "queue_timeout": ["1", True, [1], 0, -1, NAN],
     "retries": ["many", -1, 1.5, True],
     "poison_after": ["3", 0, -1, 1.5, True],
 }

@@ -1,0 +1,142 @@
+"""A child that is made ready beside the one that a slot has, to take its place."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+
+from relieve_py.birth import Birth, Cradle
+from relieve_py.child.boot import Plan, boot_frame
+from relieve_py.errors import ProtocolError, RelieveError, StartError
+from relieve_py.launchers.base import Launcher
+from relieve_py.line import Line
+from relieve_py.messages import exports_of, start_error_of
+from relieve_py.serializers import Payload, Serializer
+from relieve_py.supervisor import Supervisor
+from relieve_py.wire import Frame, Kind
+
+
+class Spare:
+    """One child from its launch until a slot takes it, or it is discarded. All on the I/O thread unless said
+    otherwise."""
+
+    def __init__(
+        self, supervisor: Supervisor, serializer: Serializer, name: str, settled: Callable[[Spare], object]
+    ) -> None:
+        self.exports: tuple[str, ...] | None = None  # once it is ready
+        self.error: RelieveError | None = None  # once it cannot become so
+        self.early: list[Frame] = []  # what it said before it had a slot that could hear it
+        self._name = name
+        self._settled = settled
+        self._supervisor = supervisor
+        self._serializer = serializer
+        self._line = Line(self, supervisor, threading.Lock())  # owner of the lock: the I/O thread, which uses the line
+        self._birth: Birth | None = None
+
+    @property
+    def ready(self) -> bool:
+        """True while it can take a slot."""
+        return self.exports is not None and self._birth is not None
+
+    def launch(
+        self, launcher: Launcher, cradle: Cradle, plan: Plan, objects: Payload, start_timeout: float | None
+    ) -> None:
+        """Have the child made. Raises what a launcher raises."""
+        birth = self._birth = Birth(self, 0, cradle)
+        with self._line.lock:
+            self._line.open(birth)
+            self._line.post(boot_frame(plan, objects))
+        birth.launch(launcher)
+        if start_timeout is not None:
+            self._supervisor.at(self._supervisor.now() + start_timeout, self._too_late, start_timeout)
+
+    def give(self) -> Birth:
+        """The child, whose line the caller opens. Only while ``ready``."""
+        birth, self._birth = self._birth, None
+        assert birth is not None
+        with self._line.lock:
+            self._line.release(birth)
+        return birth
+
+    def discard(self) -> None:
+        """It is not wanted any more."""
+        birth = self._birth
+        if birth is None:
+            return
+        if birth.process is not None:
+            birth.process.signal(signal.SIGKILL)  # and it is let go when it was reaped
+        else:
+            birth.abandon()
+            self._close(birth)
+
+    def forget(self) -> None:
+        """In a process that was just forked: the child belongs to the original."""
+        self._line.forget(threading.Lock())
+        self._birth = None
+
+    def _fail(self, error: RelieveError) -> None:
+        if self.error is None and self.exports is None:
+            self.error = error
+            self._settled(self)
+
+    def _too_late(self, start_timeout: float) -> None:
+        if self.exports is None and self.error is None:
+            self._fail(self._start_error(f"was not ready after {start_timeout:g} seconds (start_timeout)"))
+            self.discard()
+
+    def _start_error(self, what: str) -> StartError:
+        return StartError(f"the next child of task {self._name!r} {what}", task=self._name)
+
+    def _close(self, birth: Birth) -> None:
+        self._birth = None
+        self._line.close(birth)
+
+    # -- what becomes of the launch ----------------------------------------------------------------
+
+    def born(self, birth: Birth) -> None:
+        """The child exists."""
+
+    def unborn(self, birth: Birth, error: OSError) -> None:
+        """The system would not make it."""
+        self._close(birth)
+        self._fail(self._start_error(f"could not be launched: {error}"))
+
+    def lost(self, birth: Birth) -> None:
+        """The server died over the launch."""
+        self._close(birth)
+        self._fail(self._start_error("could not be launched: the server process died"))
+
+    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
+        """It was reaped. Why it could not start was said before."""
+        if self._line.read_out(birth, code, signum):
+            self._close(birth)
+            how = f"exit code {code}" if signum is None else f"signal {signum}"
+            self._fail(self._start_error(f"ended before it was ready: {how}"))
+
+    # -- what the child says -----------------------------------------------------------------------
+
+    def heard(self, birth: Birth, frame: Frame) -> None:
+        """A frame of the child. Raises ProtocolError for one that a child without calls must not send."""
+        match frame.kind:
+            case Kind.READY:
+                self.exports = exports_of(frame)
+                self._settled(self)
+            case Kind.FAILED:
+                self._fail(start_error_of(self._serializer, frame, self._name))
+            case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.LEAVING:
+                self.early.append(frame)
+            case _:
+                raise ProtocolError(f"a child must not send a frame of kind {frame.kind} before it has a call")
+
+    def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
+        """What it sent cannot be understood."""
+        self._fail(self._start_error(f"broke the protocol: {error}"))
+        self.discard()
+
+    def hung_up(self, birth: Birth) -> None:
+        """The channel has ended: its exit follows, or is made to."""
+        self.discard()
+
+    def interrupted(self) -> None:
+        """No caller reads a spare's channel."""
