@@ -17,10 +17,10 @@ from collections.abc import Callable
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
+from relieve_py.launchers import pulse
 from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.launchers.interpreter import python_command
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
-from relieve_py.launchers.pulse import Pulse
 from relieve_py.serializers import Descriptors
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
@@ -47,13 +47,15 @@ def exec_server(theirs: socket.socket) -> ServerProcess:
 class Connection:
     """One server process. Everything here runs on the I/O thread, unless it says otherwise."""
 
-    def __init__(self, supervisor: Supervisor, start: Callable[[socket.socket], ServerProcess]) -> None:
+    def __init__(
+        self, supervisor: Supervisor, start: Callable[[socket.socket], ServerProcess], first_patience: int
+    ) -> None:
         self.supervisor = supervisor
         self.alive = True
         self._numbers = itertools.count(1)
         self._launching: dict[int, Observer] = {}
         self._children: dict[int, tuple[ServedProcess, Observer]] = {}
-        self._pulse = Pulse(self, supervisor)
+        self._pulse = pulse.Pulse(self, supervisor, first_patience)
         ours, theirs = pair()
         self._channel = Channel(ours, lossy=True)  # a launch must not fail for want of a pidfd
         self._process: ServerProcess | None = None
@@ -219,7 +221,7 @@ def connection() -> Connection:
     """The connection of this process, made on first use and again when the server died. I/O thread only."""
     global _connection
     if _connection is None or not _connection.alive:
-        _connection = Connection(shared(), exec_server)
+        _connection = Connection(shared(), exec_server, pulse.FIRST_PATIENCE)
     return _connection
 
 

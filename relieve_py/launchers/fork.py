@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import socket
 
+from relieve_py.launchers import pulse
 from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.connection import Connection
 from relieve_py.launchers.processes import ServerProcess
@@ -28,7 +29,7 @@ class ForkLauncher:
     def launch(self, spec: LaunchSpec, observer: Observer) -> None:
         """Fork a server, and have it fork the child."""
         try:
-            connection = Connection(shared(), fork_server)
+            connection = Connection(shared(), fork_server, pulse.PATIENCE)
         except OSError as error:
             observer.refused(error)
             return

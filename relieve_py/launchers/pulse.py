@@ -13,7 +13,7 @@ PATIENCE = 5
 frozen server holds up launches and exits for longer. These are looks and not seconds because a machine that was
 asleep, the parent included, passes many seconds at once, and one look."""
 FIRST_PATIENCE = 60
-"""The same before the server has said anything: it has an interpreter to start."""
+"""The same before an exec'ed server has said anything: it has an interpreter to start."""
 
 
 class Server(Protocol):
@@ -35,10 +35,10 @@ class Server(Protocol):
 class Pulse:
     """Looks after one server while it owes an answer. I/O thread only."""
 
-    def __init__(self, server: Server, supervisor: Supervisor) -> None:
+    def __init__(self, server: Server, supervisor: Supervisor, first_patience: int) -> None:
         self._server = server
         self._supervisor = supervisor
-        self._patience = FIRST_PATIENCE
+        self._patience = first_patience
         self._silent = 0  # looks since it said something
         self._looking = False
 
