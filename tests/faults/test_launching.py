@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from faulting import DEADLINE, Pool, make_task
 from servers import DIE, FAIL, FREEZE, NOTHING, Orders, server_of, servers_under_orders, wait_gone
+from sizes import size
 
 from relieve_py import CallableTask, CloudWorker, RestartPolicy, StartError, State, TaskDied
 from relieve_py.launchers import pulse
@@ -140,11 +141,12 @@ def log(text):
 
 
 @pytest.mark.fault(52)
-@pytest.mark.parametrize("times", [12])
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("times", [size(12, 1000)])
 def test_children_start_from_a_parent_whose_threads_hold_the_logging_lock(
     launcher: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int
 ) -> None:
-    """50 threads log all the time, 4 others start children that log. The table says 1,000 times: see ``--full``."""
+    """50 threads log all the time, 4 others start children that log. 1,000 times with RELIEVE_FULL."""
     path = tmp_path / "logs.py"
     path.write_text(LOGGING)
     over = threading.Event()
