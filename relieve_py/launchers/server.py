@@ -32,6 +32,7 @@ class Server:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._channel = Channel(sock)
+        self._env = dict(os.environ)  # what every child inherits
         self._children: dict[int, int] = {}  # pid -> number of its launch
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
@@ -115,7 +116,7 @@ class Server:
                 os.set_inheritable(sock_fd, True)
                 os.set_inheritable(page_fd, True)
                 os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
-            _take_on(env)
+            self._take_on(env)
             gc.unfreeze()
             page = mmap.mmap(page_fd, runtime.PAGE_BYTES)
             os.close(page_fd)
@@ -124,6 +125,14 @@ class Server:
             os.write(2, f"relieve_py: the child could not be started: {error!r}\n".encode())
         finally:
             os._exit(127)
+
+    def _take_on(self, env: dict[str, str]) -> None:
+        """In the new process: have that environment, by as few changes as it takes."""
+        for name in self._env.keys() - env.keys():
+            del os.environ[name]
+        for name, value in env.items():
+            if self._env.get(name) != value:
+                os.environ[name] = value
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -183,15 +192,6 @@ class Server:
             for pid in children_of(os.getpid()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-
-
-def _take_on(env: dict[str, str]) -> None:
-    """Have that environment, by as few changes as it takes: most of it is the server's."""
-    for name in os.environ.keys() - env.keys():
-        del os.environ[name]
-    for name, value in env.items():
-        if os.environ.get(name) != value:
-            os.environ[name] = value
 
 
 def serve(sock: socket.socket) -> None:

@@ -248,6 +248,15 @@ def test_working_directory_environment_and_interpreter_options(launcher: str, tm
 
 
 @pytest.mark.feature(131)
+def test_a_child_has_the_environment_of_its_launch(launcher: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("PATH")  # which the server process was made with
+    monkeypatch.setenv("HOME", "/elsewhere")
+    with CallableTask(KITCHEN, launcher=launcher) as task:
+        assert task.get("env", "PATH").result(T) is None
+        assert task.get("env", "HOME").result(T) == "/elsewhere"
+
+
+@pytest.mark.feature(131)
 def test_flags_of_the_interpreter_are_inherited(launcher: str, program: Callable[..., Any]) -> None:
     code = f"""
         import relieve_py, sys
