@@ -27,6 +27,12 @@ def size_of(data):
     return len(data)
 
 
+def nap(seconds_and_value):
+    seconds, value = seconds_and_value
+    time.sleep(seconds)
+    return value
+
+
 def run(function):
     return function()
 
