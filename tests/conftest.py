@@ -15,8 +15,12 @@ from pathlib import Path
 import attrs
 import psutil
 import pytest
+from hypothesis import settings
 
 import relieve_py
+
+settings.register_profile("tests", deadline=None)  # how long an example takes says something about the machine only
+settings.load_profile("tests")
 
 SCRIPTS = Path(__file__).parent / "scripts"
 SETTLE = 5.0

@@ -211,3 +211,15 @@ def test_design_page_has_a_place_for_every_module() -> None:
     rooms = {path.stem for path in package.glob("*.py")} | {path.parent.name for path in package.glob("*/__init__.py")}
     unnamed = {room for room in rooms - {"__init__", "__main__"} if f"`{room}`" not in page}
     assert unnamed == set()
+
+
+def test_every_proof_of_a_guarantee_is_a_test_of_that_file() -> None:
+    page = (DOCS / "explanation" / "guarantees.md").read_text(encoding="utf-8")
+    path, found = Path(), 0
+    for word in re.findall(r"`([\w/]+\.py|test_\w+)`", page):
+        if word.endswith(".py"):
+            path = ROOT / "tests" / word
+        else:
+            assert re.search(rf"^def {word}\(", path.read_text(encoding="utf-8"), re.MULTILINE), f"{path}: {word}"
+            found += 1
+    assert found > 30

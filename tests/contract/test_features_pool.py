@@ -65,13 +65,17 @@ def test_a_pool_of_elastic_size() -> None:
 
 
 @pytest.mark.feature(70)
-def test_a_pool_is_resized() -> None:
+def test_a_pool_is_resized(gate: Callable[[], Any]) -> None:
+    held = gate()
     with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
-        replies = [worker.get("nap", 0.02) for _ in range(20)]
+        first = worker.get("wait_for_file", held.path)
+        others = [worker.get("pid") for _ in range(10)]
         worker.resize(3).result(T)
-        worker.resize(1).result(T)
-        pids = {reply.result(T) for reply in replies}
-        assert len(pids) > 1
+        assert {reply.result(T) for reply in others} <= {task.pid for task in worker}
+        resized = worker.resize(1)
+        held.open()
+        assert first.result(T) == "open"
+        assert resized.result(T) is worker
         assert [task.state for task in worker] == [State.READY]
 
 
