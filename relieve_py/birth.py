@@ -79,6 +79,7 @@ class Birth:
         self.channel = cradle.channel
         self.process: Process | None = None
         self.hung_up = False  # the channel has ended and is not watched any more
+        self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
         self._abandoned = False
 
     @property

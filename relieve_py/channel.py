@@ -57,6 +57,11 @@ class Channel:
 
     # -- receiving: one thread at a time -----------------------------------------------------------
 
+    @property
+    def broken(self) -> ProtocolError | None:
+        """What ``receive`` will raise: behind the frames that it returned last came something else."""
+        return self._decoder.broken
+
     def readable(self) -> bool:
         """True when ``receive`` has something to say at once, if only that the other side is gone."""
         if self._sock.fileno() < 0:
@@ -72,6 +77,8 @@ class Channel:
         speak the protocol, or announces more than there is memory for. Descriptors are closed with their frame, unless
         somebody takes them from its owner.
         """
+        if self.broken is not None:
+            raise self.broken
         try:
             nbytes, ancillary, flags, _ = self._sock.recvmsg_into([self._decoder.space()], _ANCILLARY, _CLOEXEC | flags)
         except (BlockingIOError, InterruptedError):

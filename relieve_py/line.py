@@ -235,6 +235,8 @@ class Line:
         try:
             for frame in birth.channel.receive():
                 self._station.heard(birth, frame)
+            if birth.channel.broken is not None:
+                raise birth.channel.broken
         except EOFError:
             self._hang_up(birth)
             return False

@@ -350,9 +350,12 @@ class Slot:
             assert birth.process is not None
             if self._pending_signal is not None:
                 birth.process.signal(self._pending_signal)
-            return self.life.launched(birth.generation, birth.process.pid, now)
+            names, birth.ready = birth.ready, None
+            launched = self.life.launched(birth.generation, birth.process.pid, now)
+            return launched if names is None else [*launched, *self.life.ready(birth.generation, names, now)]
 
         self.act(decide)
+        self.traffic.pump()
 
     def unborn(self, birth: Birth, error: OSError) -> None:
         """The system would not make it."""
@@ -465,7 +468,7 @@ class Slot:
             case Kind.READY:
                 names = exports_of(frame)
                 self.traffic.fresh()
-                self.act(lambda now: self.life.ready(birth.generation, names, now))
+                self.act(lambda now: self._ready(birth, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
                 self.act(lambda now: self.life.start_failed(birth.generation, error, now))
@@ -479,13 +482,21 @@ class Slot:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind}")
         self.traffic.pump()
 
+    def _ready(self, birth: Birth, names: tuple[str, ...], now: float) -> list[Instruction]:
+        """Under the lock. The launcher's news comes another way, and may be later than the child's own."""
+        if self.life.pid is None:
+            birth.ready = names
+            return []
+        return self.life.ready(birth.generation, names, now)
+
     def hung_up(self, birth: Birth) -> None:
         """The channel has ended. Most likely the child has, too; if not, it is killed in a moment."""
         self._supervisor.at(self._supervisor.now() + HANGUP_GRACE, self._kill_the_silent, birth)
 
     def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
         """What it sent cannot be understood, and what follows neither."""
-        log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, error)
+        # As text: a log handler that keeps the error would keep the stack of whoever read it.
+        log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, str(error))
         self.act(lambda now: self.life.replace(now, "it broke the protocol"))
 
     def interrupted(self) -> None:

@@ -37,7 +37,7 @@ class Spare:
     @property
     def ready(self) -> bool:
         """True while it can take a slot."""
-        return self.exports is not None and self._birth is not None
+        return self.exports is not None and self._birth is not None and self._birth.process is not None
 
     def launch(
         self, launcher: Launcher, cradle: Cradle, plan: Plan, objects: Payload, start_timeout: float | None
@@ -95,7 +95,9 @@ class Spare:
     # -- what becomes of the launch ----------------------------------------------------------------
 
     def born(self, birth: Birth) -> None:
-        """The child exists."""
+        """The child exists. That may be told later than that it is ready."""
+        if self.ready:
+            self._settled(self)
 
     def unborn(self, birth: Birth, error: OSError) -> None:
         """The system would not make it."""
@@ -121,7 +123,8 @@ class Spare:
         match frame.kind:
             case Kind.READY:
                 self.exports = exports_of(frame)
-                self._settled(self)
+                if self.ready:
+                    self._settled(self)
             case Kind.FAILED:
                 self._fail(start_error_of(self._serializer, frame, self._name))
             case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.LEAVING:

@@ -154,6 +154,7 @@ class Decoder:
         self._start = 0  # scratch[start:end] holds what is not yet cut into frames
         self._end = 0
         self._large: _LargeFrame | None = None
+        self.broken: ProtocolError | None = None  # what came behind the frames that were returned last is no frame
 
     @property
     def midway(self) -> bool:
@@ -175,7 +176,8 @@ class Decoder:
     def filled(self, nbytes: int) -> list[Frame]:
         """Take note of ``nbytes`` new bytes in ``space()``; return the frames they complete.
 
-        Raises ProtocolError on a wrong version, kind or size; the decoder is of no use after that.
+        Raises ProtocolError on a wrong version, kind or size; the decoder is of no use after that. If frames came
+        before it, they are returned, and the error is in ``broken``.
         """
         if self._large is not None:
             if not self._large.filled(nbytes):
@@ -185,7 +187,13 @@ class Decoder:
         self._end += nbytes
         frames: list[Frame] = []
         while self._end - self._start >= HEADER_BYTES and self._large is None:
-            frame = self._cut()
+            try:
+                frame = self._cut()
+            except ProtocolError as error:
+                if not frames:
+                    raise
+                self.broken = error
+                break
             if frame is None:
                 break
             frames.append(frame)

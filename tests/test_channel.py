@@ -305,13 +305,13 @@ def test_close_closes_descriptors_that_no_frame_has_claimed() -> None:
 
 
 def test_descriptors_of_frames_before_garbage_are_closed() -> None:
-    """Nobody gets those frames. The fixture of all tests finds a descriptor that stays open."""
+    """Nobody takes them. The fixture of all tests finds a descriptor that stays open."""
     good = b"".join(bytes(chunk) for chunk in encode(Frame(Kind.CALL, 1, b"x", fds=[null_device()])))
     for bad in (b"\xff" * 40, HEADER.pack(VERSION, Kind.CALL, 2, 0, 0, 2, 0)):
         with raw_end() as (ours, channel):
             socket.send_fds(ours, [good + bad], [null_device()])
             with pytest.raises(ProtocolError):
-                channel.receive()
+                drain(channel, 2)
 
 
 def test_descriptors_that_were_announced_and_did_not_come_are_a_protocol_error() -> None:
@@ -374,6 +374,16 @@ def test_the_end_is_told_after_the_frames_before_it(ends: tuple[Channel, Channel
     for _ in range(2):  # and again
         with pytest.raises(EOFError):
             parent.receive()
+
+
+def test_frames_before_what_is_no_frame_are_not_lost() -> None:
+    with raw_end() as (ours, channel):
+        frame = b"".join(bytes(chunk) for chunk in wire.encode(Frame(Kind.RESULT, 1, b"last words")))
+        ours.send(frame * 2 + b"\xff" * HEADER.size)
+        assert [frame.number for frame in channel.receive()] == [1, 1]
+        for _ in range(2):
+            with pytest.raises(ProtocolError, match="version 255"):
+                channel.receive()
 
 
 def test_the_end_in_the_middle_of_a_frame_is_the_end() -> None:

@@ -1,0 +1,53 @@
+"""The child's channel and the launcher are two ways by which news come, and one may be slower than the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from support import KITCHEN, T
+
+from relieve_py import CallableTask, State
+from relieve_py.launchers.base import LaunchSpec, Observer, Process
+from relieve_py.launchers.forkserver import ForkserverLauncher
+from relieve_py.supervisor import shared
+
+LATE = 0.4
+"""Seconds: long after a child of the forkserver is ready."""
+
+
+class Late:
+    """An observer that hears late that the child exists."""
+
+    def __init__(self, observer: Observer) -> None:
+        self._observer = observer
+
+    def launched(self, process: Process) -> None:
+        shared().at(shared().now() + LATE, self._observer.launched, process)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._observer, name)
+
+
+class LateLauncher(ForkserverLauncher):
+    name = "late"
+
+    def launch(self, spec: LaunchSpec, observer: Observer) -> None:
+        super().launch(spec, Late(observer))
+
+
+def test_a_task_is_ready_once_its_child_is_known(caplog: pytest.LogCaptureFixture) -> None:
+    task = CallableTask(KITCHEN, launcher=LateLauncher())
+    told: list[tuple[str, int]] = []
+    for name in ("start", "ready"):
+        task.on(name, lambda event, name=name: told.append((name, event.pid)))
+    waiting = task.get("pid")
+    pid = waiting.result(T)
+    assert (task.pid, task.state) == (pid, State.READY)
+    assert task.reload().result(T) is task
+    assert task.pid not in (None, pid)
+    assert task.get("pid").result(T) == task.pid
+    last = task.pid
+    task.stop().result(T)
+    assert told == [("start", pid), ("ready", pid), ("start", last), ("ready", last)]
+    assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
