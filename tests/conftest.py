@@ -149,6 +149,8 @@ def _warm() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_left(_warm: None) -> Iterator[None]:
     """Fails the test that leaves a process, a zombie, a descriptor, a thread or shared memory behind."""
+    for worker in _shared:
+        worker.start().result()  # does nothing, unless a test before this one failed, and had it stopped
     before = belongings()
     yield
     _check(before)

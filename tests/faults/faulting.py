@@ -10,7 +10,7 @@ import time
 import traceback
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import Any
 
@@ -41,32 +41,45 @@ class Ended:
     error: BaseException | None = None
 
 
-Check = Callable[[Ended], None]
+@attrs.frozen
+class Fails:
+    """The call has to end with such an error."""
 
+    cls: type[BaseException] | tuple[type[BaseException], ...]
+    match: str
+    attributes: dict[str, Any]
 
-def error(cls: type[BaseException] | tuple[type[BaseException], ...], match: str = "", **attributes: Any) -> Check:
-    """Expects that error, with ``match`` in its text, and such attributes."""
-
-    def check(ended: Ended) -> None:
+    def check(self, ended: Ended) -> None:
+        """Raises AssertionError when it did not."""
         assert ended.error is not None, f"no error, but {ended.value!r:.200}"
-        if not isinstance(ended.error, cls):
-            raise AssertionError(f"not {cls}, but {ended.error!r:.300}") from ended.error
-        assert match in str(ended.error)[:10_000]
-        found = {name: getattr(ended.error, name) for name in attributes}
-        assert found == attributes
-
-    return check
+        if not isinstance(ended.error, self.cls):
+            raise AssertionError(f"not {self.cls}, but {ended.error!r:.300}") from ended.error
+        assert self.match in str(ended.error)[:10_000]
+        found = {name: getattr(ended.error, name) for name in self.attributes}
+        assert found == self.attributes
 
 
-def value(expected: Any) -> Check:
-    """Expects that value."""
+@attrs.frozen
+class Gives:
+    """The call has to end with that value."""
 
-    def check(ended: Ended) -> None:
+    expected: Any
+
+    def check(self, ended: Ended) -> None:
+        """Raises AssertionError when it did not."""
         if ended.error is not None:
-            raise AssertionError(f"not {expected!r:.100}, but {ended.error!r:.300}") from ended.error
-        assert ended.value == expected
+            raise AssertionError(f"not {self.expected!r:.100}, but {ended.error!r:.300}") from ended.error
+        assert ended.value == self.expected
 
-    return check
+
+def error(cls: type[BaseException] | tuple[type[BaseException], ...], match: str = "", **attributes: Any) -> Fails:
+    """Expects that error, with ``match`` in its text, and such attributes."""
+    return Fails(cls, match, attributes)
+
+
+def value(expected: Any) -> Gives:
+    """Expects that value."""
+    return Gives(expected)
 
 
 @attrs.frozen(kw_only=True)
@@ -76,10 +89,10 @@ class Row:
     function: str
     args: tuple[Any, ...]
     """At most one, since ``map`` gives one."""
-    ends: Check
+    ends: Fails | Gives
     """What ``get``, ``stream`` and ``map`` have to show."""
     accepted: bool
-    """The child takes the call, so that ``call`` succeeds and an ``error`` event shows the same as ``ends``."""
+    """The child takes the call, so that ``call`` succeeds, and what goes wrong then is an ``error`` event."""
     ways: tuple[str, ...]
     options: dict[str, Any]
     """Of the call, as ``options()`` takes them."""
@@ -89,7 +102,7 @@ def case(
     number: int,
     function: str,
     *args: Any,
-    ends: Check,
+    ends: Fails | Gives,
     accepted: bool = True,
     ways: tuple[str, ...] = WAYS,
     id: str = "",
@@ -220,6 +233,9 @@ class Pool:
         """Every way to make the row's call, all at the same time, ends as the row says."""
         with ThreadPoolExecutor(len(row.ways)) as threads:
             ends = {way: threads.submit(self.make, way, row.function, *row.args, **row.options) for way in row.ways}
+            for way in set(row.ways) - {way for way, end in ends.items() if end in wait(ends.values(), DEADLINE).done}:
+                self.worker.kill().result(DEADLINE)
+                raise AssertionError(f"{way}() of {row.function} never ended")
         for way, ended in ends.items():
             try:
                 self._judge(way, row, ended.result())
@@ -229,15 +245,18 @@ class Pool:
 
     def _judge(self, way: str, row: Row, ended: Ended) -> None:
         if way != "call" or not row.accepted:
-            row.ends(ended)
+            row.ends.check(ended)
         else:
-            value(None)(ended)
-            row.ends(Ended(error=self.next_error()))
+            value(None).check(ended)
+            if isinstance(row.ends, Fails):
+                row.ends.check(Ended(error=self.next_error()))
 
     # -- before and after --------------------------------------------------------------------------
 
     def under_load(self) -> Iterator[Pool]:
         """For a fixture: the load before, and after the test the proof that the pool is whole again."""
+        self._errors.clear()
+        self._settled.clear()
         self.load = Load(self.worker)
         try:
             yield self

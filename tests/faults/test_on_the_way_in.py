@@ -31,7 +31,7 @@ def test_an_argument_that_cannot_be_sent_is_named_and_no_child_is_touched(pool: 
     before = [(task.pid, task.restarts) for task in pool.worker]
     unsendable = Holder({"a": [0, (n for n in range(3))]})
     for way in WAYS:
-        error(EncodeError, "generator", path="args[0].part['a'][1]")(pool.make(way, "echo", unsendable))
+        error(EncodeError, "generator", path="args[0].part['a'][1]").check(pool.make(way, "echo", unsendable))
     results = pool.worker.map("echo", [1, unsendable, 2], return_exceptions=True)
     assert [type(result) for result in results] == [int, EncodeError, int]
     assert [(task.pid, task.restarts) for task in pool.worker] == before
@@ -91,12 +91,12 @@ def test_code_that_only_the_caller_has_is_sent_by_value(pool: Pool) -> None:
         return seven + 1
 
     for way in ("get", "map"):
-        value(7)(pool.make(way, "run", lambda: seven))
-        value(8)(pool.make(way, "run", closure))
-        value(Local())(pool.make(way, "echo", Local()))
-        value(Local())(pool.make(way, "run", Local))
-    value([7, 8])(pool.make("stream", "run", lambda: [seven, closure()]))
-    value(None)(pool.make("call", "run", lambda: seven))
+        value(7).check(pool.make(way, "run", lambda: seven))
+        value(8).check(pool.make(way, "run", closure))
+        value(Local()).check(pool.make(way, "echo", Local()))
+        value(Local()).check(pool.make(way, "run", Local))
+    value([7, 8]).check(pool.make("stream", "run", lambda: [seven, closure()]))
+    value(None).check(pool.make("call", "run", lambda: seven))
 
 
 @pytest.mark.fault(8)
@@ -132,12 +132,12 @@ def test_an_argument_that_holds_itself_and_one_that_is_too_deep(pool: Pool) -> N
     cycle: list[Any] = []
     cycle.append(cycle)
     for way in ("get", "map"):
-        value(True)(pool.make(way, "same", cycle))
+        value(True).check(pool.make(way, "same", cycle))
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
     for way in ("get", "map"):
-        error(EncodeError, "args[0]")(pool.make(way, "echo", deep))
+        error(EncodeError, "args[0]").check(pool.make(way, "echo", deep))
 
 
 @pytest.mark.fault(10)
@@ -145,7 +145,7 @@ def test_a_message_above_the_limit_is_refused_before_it_is_sent(pool: Pool) -> N
     before = [(task.pid, task.restarts) for task in pool.worker]
     large = memoryview(mmap.mmap(-1, (1 << 32) + 4096))  # only addresses: nothing is touched
     for way in WAYS:
-        error(EncodeError, "above the frame limit")(pool.make(way, "echo", large))
+        error(EncodeError, "above the frame limit").check(pool.make(way, "echo", large))
     with pytest.raises(EncodeError, match="above the frame limit"):
         pool.worker.send("event", large)
     assert [(task.pid, task.restarts) for task in pool.worker] == before

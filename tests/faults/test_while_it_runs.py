@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
-import pytest
-from faulting import Pool, Row, case, error
+import os
+import signal
+from collections.abc import Callable
 
-from relieve_py import TaskDied
+import pytest
+from faulting import DEADLINE, Pool, Row, case, error, make_task, value
+
+from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, TaskDied
+
+Alone = Callable[..., CallableTask]
+TOO_LONG = error(CallTimeout, "took longer than 0.1 seconds", timeout=0.1)
 
 
 @pytest.mark.parametrize(
@@ -17,7 +24,93 @@ from relieve_py import TaskDied
         case(15, "leave_at_once", 3, ends=error(TaskDied, exit_code=3, signal=None)),
         case(16, "crash", ends=error(TaskDied, exit_code=None, signal="SIGSEGV")),
         case(17, "kill", ends=error(TaskDied, exit_code=None, signal="SIGKILL")),
+        case(24, "raise_base", "KeyboardInterrupt", ends=error(RemoteError, "thrown", type="KeyboardInterrupt")),
+        case(24, "raise_base", "GeneratorExit", ends=error(RemoteError, "thrown", type="GeneratorExit")),
+        case(24, "raise_base", "OwnBase", ends=error(RemoteError, "thrown", type="faulty.OwnBase")),
+        case(24, "raise_base", "CancelledError", ends=error(RemoteError, "thrown")),
+        case(25, "allocate_too_much", ends=error(MemoryError)),
+        case(26, "recurse", ends=error(RecursionError)),
+        case(26, "recurse_in_c", ends=error((RecursionError, TaskDied))),
+        case(27, "close_channel", ends=error(TaskDied)),
+        case(27, "close_everything", ends=error(TaskDied)),
+        case(27, "close_everything_and_stay", ends=error(TaskDied, signal="SIGKILL")),
+        case(27, "write_garbage", 3, ends=error(TaskDied, signal="SIGKILL"), id="write_little_garbage"),
+        case(27, "write_garbage", 100_000, ends=error(TaskDied, signal="SIGKILL")),
+        case(32, "leave_fragile", ends=value(None), ways=("get", "call", "map")),
+        case(32, "return_bomb", ends=error(TaskDied, exit_code=9), ways=("get", "call", "map")),
     ],
 )
 def test_a_call_that_fails_or_ends_its_child_ends_with_one_error(pool: Pool, row: Row) -> None:
     pool.bears(row)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        case(19, "stop_itself", ends=TOO_LONG, timeout=0.1),
+        case(20, "spin", ends=TOO_LONG, timeout=0.1),
+        case(21, "spin_in_c", ends=TOO_LONG, timeout=0.1),
+        case(22, "read_for_ever", ends=TOO_LONG, timeout=0.1),
+        case(22, "lock_for_ever", ends=TOO_LONG, timeout=0.1),
+        case(22, "sleep_for_ever", ends=TOO_LONG, timeout=0.1),
+        case(22, "await_for_ever", ends=TOO_LONG, timeout=0.1),
+        case(22, "swallow_for_ever", ends=TOO_LONG, timeout=0.1),
+    ],
+)
+def test_a_call_that_does_not_come_back_ends_with_its_time(pool: Pool, row: Row) -> None:
+    pool.bears(row)
+
+
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("function", ["spin", "spin_in_c", "swallow_for_ever", "stop_itself"])
+def test_a_call_that_does_not_come_back_can_be_cancelled(pool: Pool, alone: Alone, function: str) -> None:
+    task = alone()
+    reply, after = task.get(function), task.get("echo", 1)
+    assert task.call("echo").done() is False
+    assert reply.cancel()
+    with pytest.raises(CallCancelled):
+        reply.result(DEADLINE)
+    assert after.result(DEADLINE) == 1
+
+
+@pytest.mark.fault(17)
+def test_children_killed_from_outside_cost_at_most_what_they_ran(pool: Pool) -> None:
+    pool.load.forgive(TaskDied)
+    for _ in range(3):
+        replies = [pool.worker.get("echo", n) for n in range(20)]
+        killed = 0
+        for task in pool.worker:
+            if task.pid is not None:
+                os.kill(task.pid, signal.SIGKILL)
+                killed += 1
+        ends = [reply.exception(DEADLINE) for reply in replies]
+        lost = [end for end in ends if end is not None]
+        assert len(lost) <= killed
+        for end in lost:
+            assert isinstance(end, TaskDied)
+            assert (end.signal, end.method) == ("SIGKILL", "echo")
+        assert [reply.result() for reply, end in zip(replies, ends, strict=True) if end is None] == [
+            n for n, end in enumerate(ends) if end is None
+        ]
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("size", [1, 2, 5, 13])
+def test_children_that_kill_each_other(launcher: str, size: int) -> None:
+    if launcher == "spawn" and size > 5:
+        size = 7  # 13 interpreters take seconds to start
+    with CloudWorker(make_task(launcher), size=size) as worker:
+        tasks = list(worker)
+        pids = [task.get("echo").result(DEADLINE) or task.pid for task in tasks]
+        victims = [*pids[1:], pids[0]]
+        kills = [task.get("kill", victim) for task, victim in zip(tasks, victims, strict=True)]
+        others = [worker.get("echo", n) for n in range(2 * size)]
+        for reply, pid, victim in zip(kills, pids, victims, strict=True):
+            end = reply.exception(DEADLINE)
+            assert end is None or isinstance(end, (TaskDied, ProcessLookupError))
+            if isinstance(end, TaskDied):
+                assert (end.pid, end.signal) == (pid, "SIGKILL")
+            elif end is None:
+                assert reply.result() == victim
+        assert [reply.result(DEADLINE) for reply in others] == list(range(2 * size))
+        assert len({task.get("echo", n).result(DEADLINE) or task.pid for n, task in enumerate(tasks)}) == size

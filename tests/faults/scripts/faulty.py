@@ -203,7 +203,6 @@ def write_garbage(size):
     for fd in _sockets():
         with contextlib.suppress(OSError):
             os.write(fd, b"\xfe" * size)
-    sleep_for_ever()
 
 
 def print_much(megabytes):
