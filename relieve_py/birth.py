@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import mmap
 import os
 import signal
@@ -78,6 +79,7 @@ class Birth:
         self.generation = generation
         self.channel = cradle.channel
         self.process: Process | None = None
+        self.leaving = False  # it said so
         self.hung_up = False  # the channel has ended and is not watched any more
         self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
         self._abandoned = False
@@ -143,16 +145,22 @@ class Birth:
             self.process = None
 
 
+_SEALABLE = getattr(os, "MFD_CLOEXEC", 0) | getattr(os, "MFD_ALLOW_SEALING", 0)
+
+
 def _page_descriptor() -> int:
     """A descriptor of one page of shared memory, in no file system that can be full, where there is such a thing."""
     fd: int
     if hasattr(os, "memfd_create"):
-        fd = os.memfd_create("relieve_py")
+        fd = os.memfd_create("relieve_py", _SEALABLE)
     else:
         fd, path = tempfile.mkstemp(prefix="relieve_py")
         os.unlink(path)
     try:
         os.ftruncate(fd, PAGE_BYTES)
+        if sys.platform == "linux" and hasattr(fcntl, "F_ADD_SEALS"):
+            # A child that made it smaller would kill this process when that looks at it.
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except BaseException:
         os.close(fd)
         raise

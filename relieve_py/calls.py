@@ -16,7 +16,6 @@ from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer, encode
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import Supervisor, Timer
-from relieve_py.wire import check_size
 
 _ids = itertools.count(1)
 
@@ -149,8 +148,7 @@ class Call:
         else:
             call = (self.method, self.id, self.created_at, args, kwargs)
             payload = encode(serializer, call, args=args, kwargs=kwargs)
-        fds = payload.descriptors.fds if payload.descriptors is not None else ()
-        check_size(len(payload), len(payload.buffers), len(fds))
+        payload.check()
         self.payload = payload
 
     def make_reply(self, strand: Strand) -> Reply | Stream:

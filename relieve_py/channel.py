@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import socket
+import sys
 from collections import deque
 
 from relieve_py.errors import ProtocolError
@@ -69,6 +70,12 @@ class Channel:
         poll = select.poll()
         poll.register(self._sock.fileno(), select.POLLIN)
         return bool(poll.poll(0))
+
+    def expect_no_more(self) -> None:
+        """The other side is dead: only what has come is received, whoever else has its end and goes on writing."""
+        if sys.platform == "linux":  # elsewhere this would lose what has come
+            with contextlib.suppress(OSError):
+                self._sock.shutdown(socket.SHUT_RD)
 
     def receive(self, flags: int = 0) -> list[Frame]:
         """Read once and return the frames that are complete; on a socket that does not block, maybe none.
@@ -148,8 +155,8 @@ class Channel:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
-                if error.errno not in _GONE:
-                    self._shut_down()
+                if error.errno not in _GONE or sys.platform == "linux":
+                    self._shut_down()  # what has come can still be read; on macOS it could not
                 self._out.clear()  # nobody will read this; receive() tells the owner
                 self.queued = 0
                 return True

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Protocol
 
 from relieve_py.birth import Birth
-from relieve_py.errors import ProtocolError
 from relieve_py.supervisor import Supervisor
 from relieve_py.turns import Turns
 from relieve_py.wire import Frame
@@ -25,7 +24,7 @@ class Station(Protocol):
         """A frame of the child; with the turn to read. Raises ProtocolError for one that a child must not send."""
         ...
 
-    def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
+    def broke_protocol(self, birth: Birth, error: Exception) -> None:
         """What came is no frame, or not one that a child may send."""
         ...
 
@@ -226,6 +225,7 @@ class Line:
         return not known
 
     def _read_the_rest(self, birth: Birth) -> None:
+        birth.channel.expect_no_more()
         while birth.channel.readable() and self._receive(birth):
             continue
 
@@ -240,7 +240,7 @@ class Line:
         except EOFError:
             self._hang_up(birth)
             return False
-        except ProtocolError as error:
+        except Exception as error:  # whatever a child makes happen here, it costs this child and nobody else
             self._hang_up(birth)
             self._station.broke_protocol(birth, error)
             return False

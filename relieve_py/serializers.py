@@ -22,7 +22,7 @@ from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.wire import MAX_BUFFERS, Frame
+from relieve_py.wire import MAX_BUFFERS, Frame, check_size
 
 OUT_OF_BAND = 16384
 """Buffers from this many bytes on travel beside the pickle. Less: more parts a frame; more: more copying."""
@@ -70,6 +70,10 @@ class Payload:
         """The frame that carries it; it keeps the descriptors open until it is sent."""
         fds = self.descriptors.fds if self.descriptors is not None else ()
         return Frame(kind, number, self.data, self.buffers, fds, flags, self.descriptors)
+
+    def check(self) -> None:
+        """Raise EncodeError, naming the limit, when it may not travel."""
+        check_size(len(self), len(self.buffers), len(self.descriptors.fds) if self.descriptors is not None else 0)
 
     def __len__(self) -> int:
         return memoryview(self.data).nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers)

@@ -18,7 +18,7 @@ from typing import Any
 from relieve_py.birth import Birth, Cradle
 from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.endings import Owner
-from relieve_py.errors import DecodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
+from relieve_py.errors import NotRunning, ProtocolError, RelieveError, StartError, copy_of
 from relieve_py.events import Strand, log_later
 from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import (
@@ -473,7 +473,9 @@ class Slot:
                 error = start_error_of(self._serializer, frame, self.life.name)
                 self.act(lambda now: self.life.start_failed(birth.generation, error, now))
             case Kind.LEAVING:
-                self._supervisor.at(self._supervisor.now() + self.life.kill_timeout, self._kill_the_silent, birth)
+                if not birth.leaving:
+                    birth.leaving = True
+                    self._supervisor.at(self._supervisor.now() + self.life.kill_timeout, self._kill_the_silent, birth)
             case Kind.BUSY | Kind.IDLE:
                 self.traffic.busy = frame.kind == Kind.BUSY
             case Kind.PONG:
@@ -493,10 +495,11 @@ class Slot:
         """The channel has ended. Most likely the child has, too; if not, it is killed in a moment."""
         self._supervisor.at(self._supervisor.now() + HANGUP_GRACE, self._kill_the_silent, birth)
 
-    def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
+    def broke_protocol(self, birth: Birth, error: Exception) -> None:
         """What it sent cannot be understood, and what follows neither."""
         # As text: a log handler that keeps the error would keep the stack of whoever read it.
-        log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, str(error))
+        what = str(error) if isinstance(error, ProtocolError) else f"{type(error).__name__}: {error}"
+        log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, what)
         self.act(lambda now: self.life.replace(now, "it broke the protocol"))
 
     def interrupted(self) -> None:
@@ -513,7 +516,7 @@ class Slot:
         try:
             name, args = decode(self._serializer, payload, "an event")
             name, args = str(name), list(args)
-        except (DecodeError, TypeError, ValueError) as error:
+        except Exception as error:  # the child's doing, or its serializer's
             logger.error("task %r sent an event that cannot be rebuilt: %s", self.life.name, error)
             if number:
                 self._answer(birth, number, None, error)
@@ -525,13 +528,16 @@ class Slot:
 
     def _answer(self, birth: Birth, number: int, value: Any, error: BaseException | None) -> None:
         """On some strand: the answer to a child's question."""
+        kind = Kind.RESULT
         try:
             if error is None:
-                frame = encode(self._serializer, value, answer=value).to_frame(Kind.RESULT, number)
+                payload = encode(self._serializer, value, answer=value)
+                payload.check()
         except RelieveError as failure:
             error = failure
         if error is not None:
-            frame = error_payload(self._serializer, error).to_frame(Kind.ERROR, number)
+            kind, payload = Kind.ERROR, error_payload(self._serializer, error)
+        frame = payload.to_frame(kind, number)
         with self._lock:
             if birth is self._line.birth:
                 self._line.post(frame)

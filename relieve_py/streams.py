@@ -29,13 +29,16 @@ class Items:
         self._taken = 0
         self._wakers: list[Callable[[], object]] = []
 
-    def item(self, item: Encoded) -> None:
-        """One more item came."""
+    def item(self, item: Encoded) -> bool:
+        """One more item came; False when there is no room for it, so that the child must not have sent it."""
         with self.changed:
             self.begun = True
+            if len(self._items) >= STREAM_WINDOW:
+                return False
             if not self._ended:
                 self._items.append(item)
         self._wake()
+        return True
 
     def settle(self, value: Any) -> bool:
         """No more items come; False when that was known."""

@@ -16,10 +16,12 @@ def error_payload(serializer: Serializer, error: BaseException) -> Payload:
     if serializer.any_object and isinstance(error, Exception):
         try:
             payload = serializer.encode(error)
+            whole = Payload(told, (payload.data, *payload.buffers))
+            whole.check()
         except Exception:
             return Payload(told)
         if payload.descriptors is None:
-            return Payload(told, (payload.data, *payload.buffers))
+            return whole
     return Payload(told)
 
 

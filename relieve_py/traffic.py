@@ -11,7 +11,7 @@ from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
-from relieve_py.errors import CallTimeout, RelieveError
+from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Exit, Strand, must_not_wait
 from relieve_py.footprint import resident_bytes
 from relieve_py.lifecycle import Instruction, Lifecycle, State
@@ -28,6 +28,14 @@ from relieve_py.wire import Frame, Kind
 
 Deeds = list[Callable[[], object]]
 LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
+
+_ANSWERS_TO = {
+    Mode.GET: frozenset({Kind.RESULT, Kind.ERROR, Kind.MISSING}),
+    Mode.CALL: frozenset({Kind.ACCEPTED, Kind.END, Kind.ERROR, Kind.MISSING}),
+    Mode.STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
+    Mode.EVENT: frozenset({Kind.DELIVERED}),
+}
+_ANSWERS = frozenset().union(*_ANSWERS_TO.values())
 
 
 class Host(Protocol):
@@ -271,6 +279,9 @@ class Traffic:
 
     def answered(self, frame: Frame) -> bool:
         """An answer of the child; False when the frame is none. Raises ProtocolError."""
+        asked = self.table.sent.get(frame.number)
+        if asked is not None and frame.kind in _ANSWERS and frame.kind not in _ANSWERS_TO[asked.mode]:
+            raise ProtocolError(f"what was sent as {asked.mode.name} was answered by a frame of kind {frame.kind}")
         match frame.kind:
             case Kind.RESULT:
                 self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)))
@@ -294,8 +305,8 @@ class Traffic:
         call = self.table.sent.get(frame.number)
         if call is not None and frame.kind == Kind.ACCEPTED:
             call.reply.settle(None)
-        elif call is not None and isinstance(call.reply, Items):
-            call.reply.item(self._encoded(frame, call))
+        elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
+            raise ProtocolError("a stream went on without room for its items")
 
     def _over(self, frame: Frame, settle: Callable[[Call], object]) -> None:
         """The call with that number has ended in the child."""

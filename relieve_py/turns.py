@@ -101,16 +101,14 @@ class Turns:
         try:
             while not done():
                 left = LONGEST_WAIT if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
-                ready = wake.poll.poll(left * 1000)
-                if not ready and deadline is not None and time.monotonic() >= deadline:
-                    return
-                if not ready:
-                    continue
-                if ready[0][0] != fd or len(ready) > 1:
+                ready = [found for found, _ in wake.poll.poll(left * 1000)]
+                if ready and ready != [fd]:
                     wake.clear()
                     if done():
                         return
-                if any(found == fd for found, _ in ready) and not read():
+                if fd in ready and not read():
+                    return
+                if deadline is not None and time.monotonic() >= deadline:
                     return
         finally:
             wake.poll.unregister(fd)

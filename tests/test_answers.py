@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from replying import PICKLE, encoded, encoded_error, later, make_reply, told
 
+from relieve_py import wire
 from relieve_py.answers import Encoded, remote_error
 from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback
 from relieve_py.serializers import JsonSerializer, Payload
@@ -79,6 +80,15 @@ def test_large_parts_of_an_exception_arrive_beside_it() -> None:
     error = remote_error(PICKLE, payload)
     assert isinstance(error, ValueError)
     assert error.args[0] == bytes(50_000)
+
+
+def test_an_exception_that_is_too_large_to_travel_goes_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "MAX_FRAME", 1000)
+    error = ValueError("short")
+    error.__dict__["data"] = bytes(2000)
+    payload = error_payload(PICKLE, error)
+    payload.check()
+    assert isinstance(remote_error(PICKLE, payload), RemoteError)
 
 
 @pytest.mark.parametrize(

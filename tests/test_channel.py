@@ -8,6 +8,7 @@ import random
 import select
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 
@@ -437,6 +438,31 @@ def test_a_frame_that_the_system_refuses_ends_the_channel_for_both_sides(ends: t
     for end in ends:
         with pytest.raises(EOFError):
             end.receive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what has come would be lost, too")
+def test_a_side_that_listens_no_more_is_gone_once_its_last_words_are_heard(ends: tuple[Channel, Channel]) -> None:
+    """What is posted to it would be lost in silence, and its answer waited for without end."""
+    parent, child = ends
+    child.send(Frame(Kind.RESULT, 1, b"last words"))
+    child._sock.shutdown(socket.SHUT_RD)
+    assert parent.post(Frame(Kind.CALL, 2, b"not heard"))
+    assert [bytes(frame.payload) for frame in parent.receive()] == [b"last words"]
+    with pytest.raises(EOFError):
+        parent.receive()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere what has come would be lost, too")
+def test_of_a_dead_side_only_what_has_come_is_received(ends: tuple[Channel, Channel]) -> None:
+    parent, child = ends
+    child.send(Frame(Kind.RESULT, 1, b"last words"))
+    parent.expect_no_more()
+    with pytest.raises(OSError, match="Broken pipe"):
+        child.send(Frame(Kind.RESULT, 2, b"of a stranger"))
+    assert [frame.number for frame in parent.receive()] == [1]
+    assert parent.readable()
+    with pytest.raises(EOFError):
+        parent.receive()
 
 
 def test_closing_twice_is_fine(ends: tuple[Channel, Channel]) -> None:

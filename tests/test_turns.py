@@ -109,6 +109,16 @@ def test_what_is_done_already_is_not_waited_for(pipe: tuple[int, int]) -> None:
     turns.give_back()
 
 
+def test_the_deadline_is_kept_though_there_is_always_more_to_read(pipe: tuple[int, int]) -> None:
+    turns = Turns()
+    os.write(pipe[1], b"x")  # which nobody takes out
+    reads: list[int] = []
+    turns.take_to_wait()
+    turns.wait(pipe[0], lambda: len(reads) > 1_000_000, lambda: reads.append(1) is None, time.monotonic() + 0.05)
+    turns.give_back()
+    assert 0 < len(reads) < 1_000_000
+
+
 def test_the_caller_reads_until_it_has_what_it_wants(pipe: tuple[int, int]) -> None:
     turns = Turns()
     os.write(pipe[1], b"abcdef")
