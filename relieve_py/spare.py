@@ -132,7 +132,7 @@ class Spare:
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind} before it has a call")
 
-    def broke_protocol(self, birth: Birth, error: ProtocolError) -> None:
+    def broke_protocol(self, birth: Birth, error: Exception) -> None:
         """What it sent cannot be understood."""
         self._fail(self._start_error(f"broke the protocol: {error}"))
         self.discard()
