@@ -17,8 +17,9 @@ from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
 from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
-from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
+from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Ready, Restarting, Started
 from relieve_py.lifecycle import Lifecycle, State
+from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 from relieve_py.policies import NEVER, RestartPolicy, restart_policy
 from relieve_py.remote import Remote
@@ -130,7 +131,7 @@ def _sys_path() -> list[str]:
     return [os.path.abspath(entry) if entry == "" or not os.path.isabs(entry) else entry for entry in sys.path]
 
 
-class Task(Entered):
+class Task(Entered, Listening):
     """A supervised slot for one child process; it outlives restarts. Use one of its subclasses, or make your own.
 
     ``target`` is a script (a path or a dotted module name), or a class, an object or a function. The keyword options
@@ -159,7 +160,7 @@ class Task(Entered):
         other = copy.copy(self)
         keywords: Any = {**_as_keywords(self._core.options), "name": name}
         core = _Core(self._core.target, TaskOptions(**keywords), self._program, self._default_restart, True)
-        core.voice.emitter.copy_listeners(self._emitter)
+        core.voice.emitter.copy_listeners(self.emitter)
         other._take(core)
         return other
 
@@ -307,23 +308,9 @@ class Task(Entered):
     # -- events ------------------------------------------------------------------------------------
 
     @property
-    def _emitter(self) -> Emitter:
+    def emitter(self) -> Emitter:
+        """Who tells its listeners."""
         return self._core.voice.emitter
-
-    def on(self, name: str, listener: Listener | None = None) -> Any:
-        """Call ``listener(*args)`` at each event of that name: the child's, or a lifecycle event. ``job.*`` matches.
-
-        Listeners run on a thread of the task, in order, and survive restarts. Without a listener this is a decorator.
-        """
-        return self._emitter.on(name, listener) if listener is not None else lambda f: self._emitter.on(name, f)
-
-    def once(self, name: str, listener: Listener | None = None) -> Any:
-        """Like ``on``, for the next such event only."""
-        return self._emitter.once(name, listener) if listener is not None else lambda f: self._emitter.once(name, f)
-
-    def off(self, name: str | None = None, listener: Listener | None = None) -> None:
-        """Remove that listener, all of that name, or, with no arguments, all."""
-        self._emitter.off(name, listener)
 
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next event of that name. It fails when no child is left to
@@ -341,7 +328,7 @@ class Task(Entered):
             self._core.encode_now()
         call.encode(self._core.serializer, args, {})
         self._slot.traffic.wait_for_slack()
-        reply = cast(Reply, call.make_reply(self._emitter.strand))
+        reply = cast(Reply, call.make_reply(self.emitter.strand))
         self._slot.traffic.submit(call)
         return reply
 
@@ -404,7 +391,7 @@ class CallableTask(Remote, Task):
         if self.state is State.NEW:
             self._core.encode_now()
         call.encode(self._core.serializer, args, kwargs)
-        reply = call.make_reply(self._emitter.strand)
+        reply = call.make_reply(self.emitter.strand)
         self._slot.traffic.submit(call)
         return reply
 

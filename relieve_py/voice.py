@@ -23,7 +23,10 @@ logger = logging.getLogger("relieve_py")
 class Follower(Protocol):
     """A worker that hears all that its tasks tell. It must not block."""
 
-    emitter: Emitter
+    @property
+    def emitter(self) -> Emitter:
+        """Who tells its listeners."""
+        ...
 
     def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
         """An event of that task. True when somebody listens to it."""

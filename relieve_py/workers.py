@@ -15,9 +15,10 @@ from typing import Any
 from relieve_py.calls import Outcome
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, RelieveError
-from relieve_py.events import HOOKS, Emitter, Exit, Failed, Listener, Ready, Restarting, Started
+from relieve_py.events import HOOKS, Emitter, Exit, Failed, Ready, Restarting, Started
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
+from relieve_py.listening import Listening
 from relieve_py.patterns import matches
 from relieve_py.replies import Reply, gather, one_by_one
 from relieve_py.tasks import CallableTask, ForkTask, Task
@@ -26,7 +27,7 @@ logger = logging.getLogger("relieve_py")
 _counter = itertools.count(1)
 
 
-class Worker(Entered):
+class Worker(Entered, Listening):
     """Several tasks under one roof: started, told and stopped together, with listeners that also reach tasks added
     later."""
 
@@ -34,7 +35,7 @@ class Worker(Entered):
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a non-empty string, not {name!r}")
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
-        self.emitter = Emitter(self)
+        self._emitter = Emitter(self)
         self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
         self._event_waiters: list[tuple[str, Reply]] = []
@@ -144,20 +145,10 @@ class Worker(Entered):
 
     # -- events ------------------------------------------------------------------------------------
 
-    def on(self, name: str, listener: Listener | None = None) -> Any:
-        """Call ``listener(*args)`` at each such event of any task, also of tasks added later.
-
-        ``current_event().source`` is the task. Without a listener this is a decorator.
-        """
-        return self.emitter.on(name, listener) if listener is not None else lambda f: self.emitter.on(name, f)
-
-    def once(self, name: str, listener: Listener | None = None) -> Any:
-        """Like ``on``, for the next such event of any one task only."""
-        return self.emitter.once(name, listener) if listener is not None else lambda f: self.emitter.once(name, f)
-
-    def off(self, name: str | None = None, listener: Listener | None = None) -> None:
-        """Remove that listener, all of that name, or, with no arguments, all."""
-        self.emitter.off(name, listener)
+    @property
+    def emitter(self) -> Emitter:
+        """Who tells its listeners."""
+        return self._emitter
 
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
