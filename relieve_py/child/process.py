@@ -53,6 +53,9 @@ def become_child() -> None:
 def forget_parents_state() -> None:
     """After a fork: what the parent would do at its exit, and what its streams have not written, is not the child's."""
     atexit._clear()
+    main = threading.current_thread()
+    main.name = "MainThread"
+    main._daemonic = False  # type: ignore[attr-defined] # of a daemon's thread, and what it starts would be one, too
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)

@@ -1,13 +1,15 @@
-"""Cases 12 to 34 of the fault table: what goes wrong while a call runs."""
+"""Cases 12 to 27 of the fault table: what goes wrong while a call runs."""
 
 from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
-from faulting import DEADLINE, Pool, Row, case, error, make_task, value
+from faulting import DEADLINE, Pool, Row, case, error, make_task, stopped_child_of, value
 
 from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, TaskDied
 
@@ -59,6 +61,27 @@ def test_a_call_that_fails_or_ends_its_child_ends_with_one_error(pool: Pool, row
 )
 def test_a_call_that_does_not_come_back_ends_with_its_time(pool: Pool, row: Row) -> None:
     pool.bears(row)
+
+
+@pytest.mark.fault(19)
+def test_a_stopped_child_is_noticed_by_its_heartbeat(pool: Pool, alone: Alone) -> None:
+    task = alone(heartbeat=0.4)
+    pid = stopped_child_of(task)
+    lost = task.get("echo", 1)
+    exit = task.wait_for("exit").result(DEADLINE)[0]
+    assert (exit.pid, exit.signal, exit.forced) == (pid, "SIGKILL", True)
+    assert lost.result(DEADLINE) == 1, "it never began"
+    asleep = task.get("stop_itself")
+    assert isinstance(asleep.exception(DEADLINE), TaskDied)
+    assert task.get("echo", 2).result(DEADLINE) == 2
+
+
+@pytest.mark.fault(19)
+def test_a_child_that_holds_the_interpreter_for_less_than_the_heartbeat_stays(pool: Pool, alone: Alone) -> None:
+    task = alone(heartbeat=DEADLINE)
+    pid = task.pid
+    assert task.get("hold_the_interpreter", 0.5).result(DEADLINE) == 0.5
+    assert (task.pid, task.restarts) == (pid, 0)
 
 
 @pytest.mark.fault(20)
@@ -114,3 +137,45 @@ def test_children_that_kill_each_other(launcher: str, size: int) -> None:
                 assert reply.result() == victim
         assert [reply.result(DEADLINE) for reply in others] == list(range(2 * size))
         assert len({task.get("echo", n).result(DEADLINE) or task.pid for n, task in enumerate(tasks)}) == size
+
+
+@pytest.fixture
+def small_memory() -> Iterator[Callable[[int], int]]:
+    """Puts a process into a group whose memory ends at 64 MiB, where this system lets us make one."""
+    group = _memory_group()
+    if group is None:
+        pytest.skip("no memory cgroup can be made here: that needs root, or a delegated cgroup")
+    yield lambda pid: (group / "cgroup.procs").write_text(str(pid))
+    group.rmdir()
+
+
+def _memory_group() -> Path | None:
+    """A cgroup below our own, of the first or the second version."""
+    for line in Path("/proc/self/cgroup").read_text().splitlines():
+        _, kinds, place = line.split(":", 2)
+        if kinds in ("", "memory"):
+            root = Path("/sys/fs/cgroup") / kinds / place.lstrip("/")
+            group = root / f"relieve-test-{os.getpid()}"
+            try:
+                group.mkdir()
+            except OSError:
+                continue
+            limit = group / ("memory.limit_in_bytes" if kinds else "memory.max")
+            if limit.exists():
+                limit.write_text(str(64 << 20))
+                return group
+            group.rmdir()
+    return None
+
+
+@pytest.mark.fault(25)
+@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
+def test_a_child_that_the_kernel_kills_for_want_of_memory(
+    pool: Pool, alone: Alone, small_memory: Callable[[int], int]
+) -> None:
+    task = alone()
+    small_memory(task.pid or 0)
+    died = task.get("eat_memory", 256).exception(DEADLINE)
+    assert isinstance(died, TaskDied)
+    assert died.signal == "SIGKILL"
+    assert task.get("echo", 1).result(DEADLINE) == 1

@@ -341,3 +341,22 @@ def listen_slowly(path):
 def ask_in_a_handler(name):
     """A handler of "go" that asks the parent."""
     ipc.on("go", lambda: ipc.send("answered", ipc.emit(name).result(30)))
+
+
+def eat_memory(megabytes):
+    """Takes so much, a megabyte at a time, and touches it."""
+    for _ in range(megabytes):
+        _kept.append(bytearray(os.urandom(4096)) * 256)
+
+
+def main_thread(_=None):
+    main = threading.current_thread()
+    return main.name, main.daemon, main is threading.main_thread(), threading.Thread().daemon
+
+
+def hold_the_interpreter(seconds):
+    """In C, without giving any other thread a turn."""
+    import ctypes
+
+    ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
+    return seconds
