@@ -324,9 +324,8 @@ class CloudWorker(Remote, Worker):
                 self._lock.notify_all()  # who waits for room
         if not candidates:
             self._wake_one()
-            error = self._why_hopeless() if lost else None
             for call in lost:
-                call.reply.fail(cast(NotRunning, error))
+                call.reply.fail(self._why_hopeless())  # one each: a raise adds its traceback
             return False
         try:
             task = self._choose(candidates, call)

@@ -83,8 +83,9 @@ class Reply(Future[Any]):
             self._call = None
         for waker in wakers:
             waker()
-        if self._done_callbacks:  # type: ignore[attr-defined] # of the base class, which typeshed does not show
-            self._strand.submit(super()._invoke_callbacks)  # type: ignore[misc]
+        callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks  # type: ignore[attr-defined] # typeshed
+        for callback in callbacks:  # each by itself: one may even raise SystemExit
+            self._strand.submit(callback, self)
 
     # -- for the caller ----------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Voice:
     def _run_hook(task: Task, hook: str, args: tuple[Any, ...]) -> None:
         try:
             getattr(task, hook)(*args)
-        except Exception:
+        except BaseException:  # also SystemExit: what follows is other people's
             logger.exception("%s of task %r raised", hook, task.name)
 
     # -- waiting for an event ----------------------------------------------------------------------

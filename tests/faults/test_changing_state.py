@@ -26,6 +26,8 @@ from relieve_py import (
     TaskDied,
 )
 
+pytestmark = pytest.mark.timeout(size(60, 240))
+
 STARTS_FOR_EVER = """
 import time
 from relieve_py import ipc

@@ -10,9 +10,6 @@ MISSING = frozenset(
     {
         *range(35, 44),
         64,
-        65,
-        66,
-        67,
         *range(69, 77),
     }
 )

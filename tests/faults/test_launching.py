@@ -141,7 +141,7 @@ def log(text):
 
 
 @pytest.mark.fault(52)
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(size(60, 240))
 @pytest.mark.parametrize("times", [size(12, 1000)])
 def test_children_start_from_a_parent_whose_threads_hold_the_logging_lock(
     launcher: str, tmp_path: Path, capfd: pytest.CaptureFixture[str], times: int

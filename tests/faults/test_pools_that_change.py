@@ -15,6 +15,8 @@ from sizes import size
 
 from relieve_py import CallCancelled, CloudWorker, RecyclePolicy, State, TaskDied
 
+pytestmark = pytest.mark.timeout(size(60, 240))
+
 
 def make_worker(launcher: str, tasks: int, recycle: RecyclePolicy | None = None, **options: Any) -> CloudWorker:
     """Not started."""
@@ -31,7 +33,6 @@ def is_whole(worker: CloudWorker, tasks: int) -> None:
 
 
 @pytest.mark.fault(62)
-@pytest.mark.timeout(240)
 def test_cancels_that_race_completion_and_death_leave_every_call_with_one_end(launcher: str) -> None:
     """4 tasks, children killed meanwhile, cancels at random moments; 10,000 calls with RELIEVE_FULL."""
     chance = random.Random(62)
@@ -73,7 +74,6 @@ def test_cancels_that_race_completion_and_death_leave_every_call_with_one_end(la
 
 
 @pytest.mark.fault(63)
-@pytest.mark.timeout(240)
 def test_recycling_under_a_full_queue_loses_no_call(launcher: str) -> None:
     """Every third call ends a child; 1,000 recycles with RELIEVE_FULL."""
     worker = make_worker(launcher, 2, RecyclePolicy(max_calls=3), max_pending=4)
@@ -96,7 +96,6 @@ def test_recycling_under_a_full_queue_loses_no_call(launcher: str) -> None:
 
 
 @pytest.mark.fault(68)
-@pytest.mark.timeout(240)
 def test_tasks_are_added_removed_and_resized_under_load(launcher: str) -> None:
     chance = random.Random(68)
     with make_worker(launcher, 2) as worker:
