@@ -218,30 +218,35 @@ def test_a_recycled_program_is_followed_by_another() -> None:
 
 @pytest.mark.feature(19)
 def test_an_idle_child_is_reaped_and_started_again_on_demand(launcher: str) -> None:
-    with CallableTask(KITCHEN, launcher=launcher, recycle=RecyclePolicy(idle=0.1)) as task:
-        pid = task.pid
-        while task.wait_for("state").result(T)[0].after is not State.ASLEEP:
-            continue
-        assert (task.pid, task.exit.code) == (None, 0)
-        assert task.get("pid").result(T) != pid
+    asleep = threading.Event()
+    task = CallableTask(KITCHEN, launcher=launcher, recycle=RecyclePolicy(idle=0.1))
+    task.on("state", lambda move: move.after is State.ASLEEP and asleep.set())
+    starts = heard(task, "start")
+    with task:
+        assert asleep.wait(T)
+        assert task.exit is not None
+        assert task.exit.code == 0
+        ((first,),) = starts.wait(1)[:1]
+        assert task.get("pid").result(T) != first.pid
 
 
 def test_a_stopped_child_is_replaced_within_its_heartbeat(launcher: str) -> None:
-    with CallableTask(KITCHEN, launcher=launcher, heartbeat=0.8, restart=RestartPolicy(max_delay=0.1)) as task:
+    with CallableTask(KITCHEN, launcher=launcher, heartbeat=2, restart=RestartPolicy(max_delay=0.1)) as task:
         assert task.get("hold_the_lock", 0.3).result(T) is None  # and is left alone
         pid, exited = task.pid, task.wait_for("exit")
         task.send_signal(signal.SIGSTOP)
         (exit,) = exited.result(T)
         assert (exit.pid, exit.signal, exit.forced) == (pid, "SIGKILL", True)
-        assert exit.reason == "it gave no sign of life for 0.8 s (heartbeat)"
+        assert exit.reason == "it gave no sign of life for 2 s (heartbeat)"
         assert task.get("pid").result(T) != pid
 
 
 @pytest.mark.feature(19)
 def test_a_worker_wakes_as_many_sleepers_as_it_needs() -> None:
-    with CloudWorker(CallableTask(KITCHEN, recycle=RecyclePolicy(idle=0.1)), size=3) as worker:
-        asleep = threading.Semaphore(0)
-        worker.on("state", lambda move: move.after is State.ASLEEP and asleep.release())
+    worker = CloudWorker(CallableTask(KITCHEN, recycle=RecyclePolicy(idle=0.1)), size=3)
+    asleep = threading.Semaphore(0)
+    worker.on("state", lambda move: move.after is State.ASLEEP and asleep.release())
+    with worker:
         for _ in worker:
             assert asleep.acquire(timeout=T)
         assert worker.get("echo", 1).result(T) == 1
