@@ -1,11 +1,11 @@
 """Eight tasks under load for minutes while children are killed, restarted, added and removed: is anything lost or left?
 
 ``python benchmarks/soak.py [--seconds 600] [--seed 1] [--results FOLDER]``, or ``tox -e soak``. Every 50 ms a random
-child is killed by SIGKILL; the worker is resized, tasks and the whole worker are restarted, calls are cancelled and
-time out. What is checked: every call ends exactly once, as ``soak_load.ENDS`` says; none that is not retried runs
-twice; the results and the order of ``map`` are right; and when all is quiet, descriptors, threads, processes, /dev/shm
-and, within RSS_MARGIN, the memory of the parent are what they were after the first tenth of the time, which warms
-everything up.
+child is killed by SIGKILL; the worker is resized, tasks and the whole worker are restarted and reloaded, children are
+recycled, calls are cancelled and time out. What is checked: every call ends exactly once, as ``soak_load.ENDS`` says;
+none that is not retried runs twice; the results and the order of ``map`` are right; and when all is quiet, descriptors,
+threads, processes, /dev/shm and, within RSS_MARGIN, the memory of the parent are what they were after the first tenth
+of the time, which warms everything up.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from typing import Any
 import psutil
 from soak_load import HANG, Ledger, Load
 
-from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy
+from relieve_py import CallableTask, CloudWorker, RecyclePolicy, RelieveError, RestartPolicy
 
 TASKS = 8
 KILL_EVERY = 0.05
@@ -59,7 +59,8 @@ class Trouble:
     def begin(self) -> None:
         """Begin all of it."""
         self._stop.clear()
-        for deed, longest in ((self.kill, 0.0), (self.resize, 2.0), (self.restart_one, 0.6), (self.restart_all, 15.0)):
+        deeds = {self.kill: 0.0, self.resize: 2.0, self.restart_one: 0.6, self.reload_one: 0.6}
+        for deed, longest in {**deeds, self.restart_all: 15.0, self.reload_all: 15.0}.items():
             thread = threading.Thread(target=self._run, args=(deed, longest), name=f"soak-{deed.__name__}")
             self._threads.append(thread)
             thread.start()
@@ -102,10 +103,20 @@ class Trouble:
         chance.choice(list(self._worker)).restart().result(HANG)
         self.done["restarts of a task"] += 1
 
+    def reload_one(self, chance: random.Random) -> None:
+        """Another child for some task, without a gap."""
+        chance.choice(list(self._worker)).reload().result(HANG)
+        self.done["reloads of a task"] += 1
+
     def restart_all(self, chance: random.Random) -> None:
         """Other children for all tasks."""
         self._worker.restart().result(HANG)
         self.done["restarts of the worker"] += 1
+
+    def reload_all(self, chance: random.Random) -> None:
+        """Other children for all tasks, one after the other."""
+        self._worker.reload().result(HANG)
+        self.done["reloads of the worker"] += 1
 
 
 def belongings() -> dict[str, Any]:
@@ -177,7 +188,14 @@ def soak(seconds: float, seed: int) -> dict[str, Any]:
         log.touch()
         script = str(Path(__file__).with_name("soak_task.py"))
         policy = RestartPolicy(max_restarts=10_000_000, max_delay=0.05)
-        task = CallableTask(script, env={"SOAK_LOG": str(log)}, restart=policy, kill_timeout=2.0)
+        task = CallableTask(
+            script,
+            env={"SOAK_LOG": str(log)},
+            restart=policy,
+            recycle=RecyclePolicy(max_calls=300, max_age=30.0),
+            heartbeat=10.0,
+            kill_timeout=2.0,
+        )
         with CloudWorker(task, size=TASKS) as worker:
             worker.on("error", lambda failed: None)
             phase(worker, ledger, seed, seconds / 10, [])

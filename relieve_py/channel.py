@@ -184,8 +184,9 @@ class Channel:
             while self._out:
                 self._drop(self._write())
             self.torn = False
-        except OSError:
+        except OSError as error:
             self._out.clear()
+            self.torn = error.errno not in _GONE  # nothing is, where nobody reads
             raise
 
     def _write(self) -> int:

@@ -13,7 +13,7 @@ from relieve_py import plugins
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, Carrier, Mode
 from relieve_py.delays import Delays
-from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
+from relieve_py.errors import AlreadyRunning, CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, Strand, must_not_wait, under_a_loop
 from relieve_py.health import WorkerStats
 from relieve_py.lifecycle import State
@@ -100,8 +100,16 @@ class CloudWorker(Remote, Worker):
         started = any(task.state is not State.NEW for task in self)
         added = self._grow_to(size)
         if started:
-            changes += [task.start() for task in added]
+            changes += [self._started(task) for task in added]
         return gather(changes, self.emitter.strand, self._all_started)
+
+    @staticmethod
+    def _started(task: CallableTask) -> Reply:
+        """A Reply of the new task, once it is ready, whoever starts it: others see it as soon as it is a member."""
+        try:
+            return task.start()
+        except AlreadyRunning:
+            return task._slot.until_ready()
 
     def _grow_to(self, size: int) -> list[CallableTask]:
         added = []

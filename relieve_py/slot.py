@@ -140,9 +140,11 @@ class Slot:
         return self._ask("kill()", self._stop_waiters, lambda now: self.life.kill(now, signum))
 
     def until_ready(self) -> Reply:
-        """A Reply of the task, once the child that runs or is being launched is ready."""
+        """A Reply of the task, once the child that runs or is being launched is ready. Raises NotRunning, Stopped."""
 
         def decide(now: float) -> list[Instruction]:
+            if not self.life.accepts:
+                raise self.life.refusal()
             return [Settle("start")] if self.life.state is State.READY else self.life.wake(now)
 
         return self._ask("start()", self._start_waiters, decide)
@@ -400,12 +402,16 @@ class Slot:
     # -- a child that is ready before the last one leaves: on the I/O thread -----------------------
 
     def _prepare_spare(self) -> None:
-        if self._spare is not None:
-            return
+        after: Deeds = []
         with self._lock:
-            if not self._reload_waiters:  # stopped meanwhile
-                return
-            self._reload_from = self.life.generation
+            if self.life.state is not State.READY:  # since reload() has looked
+                self._reload_by_restart(after)
+            wanted = self._reload_waiters and (self._spare is None or self._spare.over)
+            if wanted:
+                self._reload_from = self.life.generation
+        self.do(after)
+        if not wanted:
+            return
         spare = self._spare = Spare(self._supervisor, self._serializer, self.life.name, self._spare_settled)
         try:
             spare.launch(self._launcher, self._cradle(), self._plan, self._objects(), self.life.start_timeout)
@@ -415,8 +421,22 @@ class Slot:
             spare.discard()
             self._spare_settled(spare)
 
+    def _reload_by_restart(self, after: Deeds) -> None:
+        """Under the lock: who waits for a spare gets the child that comes next, if one does."""
+        waiters, self._reload_waiters = self._reload_waiters, []
+        coming = self.life.state is State.STARTING or not waiters
+        try:
+            instructions = [] if coming else self.life.restart(self._supervisor.now())
+        except RelieveError as error:
+            after += [functools.partial(waiter.fail, copy_of(error)) for waiter in waiters]
+        else:
+            self._start_waiters += waiters
+            self.carry_out(instructions, after)
+
     def _spare_settled(self, spare: Spare) -> None:
         """It is ready, or never will be."""
+        if spare is not self._spare:  # it was discarded before
+            return
         error, after = spare.error, Deeds()
         with self._lock:
             waiters, self._reload_waiters = self._reload_waiters, []

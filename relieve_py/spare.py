@@ -39,6 +39,11 @@ class Spare:
         """True while it can take a slot."""
         return self.exports is not None and self._birth is not None and self._birth.process is not None
 
+    @property
+    def over(self) -> bool:
+        """True once it was launched and there is no child of it any more: it has ended, or was given or discarded."""
+        return self._birth is None
+
     def launch(
         self, launcher: Launcher, cradle: Cradle, plan: Plan, objects: Payload, start_timeout: float | None
     ) -> None:

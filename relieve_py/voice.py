@@ -43,20 +43,16 @@ class Voice:
     def __init__(self, name: str) -> None:
         self.name = name
         self.emitter = Emitter()
-        self._task: Task | None = None
+        self.face: Any = None  # the task, for replies
+        self._task: Task | None = None  # the same, once what was kept for it is told
         self._kept: list[tuple[str, tuple[Any, ...], bool, bool]] = []
         self._lock = threading.Lock()  # owner: whoever touches _waiting
         self._waiting: list[tuple[str, Reply]] = []
         self._followers: tuple[Follower, ...] = ()
 
-    @property
-    def face(self) -> Any:
-        """The task, for replies."""
-        return self._task
-
     def take(self, task: Task) -> None:
         """Speak for this task from now on, beginning with what was kept."""
-        self.emitter.source = task
+        self.face = self.emitter.source = task
         self.emitter.strand.submit(self._take, task)
 
     def _take(self, task: Task) -> None:

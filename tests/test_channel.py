@@ -519,3 +519,13 @@ def test_signals_interrupt_neither_sending_nor_receiving(ends: tuple[Channel, Ch
             assert (frame.number, frame.payload) == (number, payload)
     other.join()
     assert ticks
+
+
+def test_a_channel_that_nobody_reads_is_closed_not_torn() -> None:
+    ours, theirs = pair()
+    channel = Channel(theirs)
+    ours.close()
+    with pytest.raises(BrokenPipeError):
+        channel.send(Frame(Kind.READY))
+    assert not channel.torn
+    channel.close()

@@ -21,6 +21,7 @@ from relieve_py.launchers import pulse
 from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.launchers.interpreter import python_command
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
+from relieve_py.launchers.reaping import dying_with_parent
 from relieve_py.serializers import Descriptors
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
@@ -35,7 +36,7 @@ exit of the program for longer; less: what its children left behind may outlive 
 def exec_server(theirs: socket.socket) -> ServerProcess:
     """A server that is clean: a fresh interpreter. Raises OSError."""
     popen = subprocess.Popen(
-        [*python_command("relieve_py.launchers.server"), str(theirs.fileno())],
+        [*python_command("relieve_py.launchers.server", dying_with_parent()), str(theirs.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],

@@ -22,7 +22,14 @@ from typing import NoReturn
 from relieve_py.channel import Channel, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
-from relieve_py.launchers.reaping import become_group_leader, become_subreaper, children_of, descendants_of, kill_group
+from relieve_py.launchers.reaping import (
+    become_group_leader,
+    become_subreaper,
+    children_of,
+    descendants_of,
+    kill_group,
+    outlive_parent,
+)
 from relieve_py.wire import Frame, Kind
 
 
@@ -205,6 +212,7 @@ def serve(sock: socket.socket) -> None:
 def main(control_fd: int) -> None:
     """Be the exec'ed server on that inherited descriptor, until the parent is gone."""
     os.set_inheritable(control_fd, False)
+    outlive_parent()  # to kill what it leaves behind
     gc.collect()
     gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
     serve(socket.socket(fileno=control_fd))

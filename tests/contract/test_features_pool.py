@@ -79,6 +79,28 @@ def test_a_pool_is_resized(gate: Callable[[], Any]) -> None:
         assert [task.state for task in worker] == [State.READY]
 
 
+def test_nobody_waits_for_a_task_that_was_stopped() -> None:
+    with CallableTask(KITCHEN) as task:
+        pass
+    with pytest.raises(relieve_py.NotRunning):
+        task._slot.until_ready()
+
+
+class StartsAtOnce(CallableTask):
+    """A task that is started, by whoever sees it, before its worker comes to do so."""
+
+    def clone(self, name: str | None = None) -> StartsAtOnce:
+        other = super().clone(name)
+        other.start().mark_seen()
+        return other
+
+
+def test_a_pool_is_resized_while_others_start_its_tasks() -> None:
+    with CloudWorker(StartsAtOnce(KITCHEN), size=1) as worker:
+        worker.resize(3).result(T)
+        assert [task.state for task in worker] == [State.READY] * 3
+
+
 @pytest.mark.feature(71)
 def test_the_members_are_listed(cloud: CloudWorker) -> None:
     assert list(cloud.tasks.values()) == list(cloud)

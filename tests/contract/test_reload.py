@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from support import T, heard
 
-from relieve_py import CallableTask, CloudWorker, StartError, State, Stopped, TaskDied
+from relieve_py import CallableTask, CloudWorker, RestartPolicy, StartError, State, Stopped, TaskDied
 
 Write = Callable[..., str]
 
@@ -127,6 +127,15 @@ def test_a_child_that_dies_during_a_reload_is_followed_by_one(version: Write, he
             running.result(T)
         assert reloaded.result(T) is task
         assert task.get("version").result(T) == 2
+
+
+def test_a_reload_of_a_child_that_is_dying_is_settled_by_the_next_one(version: Write) -> None:
+    with CallableTask(version(1), restart=RestartPolicy(max_restarts=100, max_delay=0)) as task:
+        for _ in range(20):  # each time the death may be seen before the next child is made, meanwhile, or after
+            task.send_signal(9)
+            assert task.reload().result(T) is task
+            assert task.get("version").result(T) == 1
+        task.reload().result(T)
 
 
 def test_a_task_that_does_not_run_is_started_by_a_reload(version: Write) -> None:
