@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from relieve_py.errors import CallTimeout as CallTimeout
     from relieve_py.errors import DecodeError as DecodeError
     from relieve_py.errors import EncodeError as EncodeError
+    from relieve_py.errors import LimitExceeded as LimitExceeded
     from relieve_py.errors import MethodNotFound as MethodNotFound
     from relieve_py.errors import NotRunning as NotRunning
     from relieve_py.errors import PoisonCall as PoisonCall
@@ -34,11 +35,12 @@ if TYPE_CHECKING:
     from relieve_py.errors import TaskDied as TaskDied
     from relieve_py.errors import WorkerFull as WorkerFull
     from relieve_py.events import Event as Event
-    from relieve_py.events import Exit as Exit
     from relieve_py.events import current_event as current_event
+    from relieve_py.exits import Exit as Exit
     from relieve_py.farewell import stop_all as stop_all
     from relieve_py.hookspecs import hookimpl as hookimpl
     from relieve_py.lifecycle import State as State
+    from relieve_py.limits import Limits as Limits
     from relieve_py.plugins import register as register
     from relieve_py.plugins import unregister as unregister
     from relieve_py.policies import RecyclePolicy as RecyclePolicy
@@ -63,6 +65,7 @@ _HOMES = {
         "CallTimeout",
         "DecodeError",
         "EncodeError",
+        "LimitExceeded",
         "MethodNotFound",
         "NotRunning",
         "PoisonCall",
@@ -76,10 +79,12 @@ _HOMES = {
         "TaskDied",
         "WorkerFull",
     ),
-    "events": ("Event", "Exit", "current_event"),
+    "events": ("Event", "current_event"),
+    "exits": ("Exit",),
     "farewell": ("stop_all",),
     "hookspecs": ("hookimpl",),
     "lifecycle": ("State",),
+    "limits": ("Limits",),
     "policies": ("RecyclePolicy", "RestartPolicy", "RetryPolicy"),
     "plugins": ("register", "unregister"),
     "replies": ("Reply",),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import fcntl
-import mmap
 import os
 import signal
 import sys
 import tempfile
 from typing import Protocol
 
+from relieve_py.blackbox import BYTES, DUMP_SIGNAL, STACKS_AT, Reader
 from relieve_py.channel import Channel, pair
-from relieve_py.child.runtime import PAGE_BYTES
+from relieve_py.exits import NOTHING, Remains
 from relieve_py.launchers.base import Launcher, LaunchSpec, Process
+from relieve_py.limits import NO_LIMITS, Limits
+from relieve_py.outofmemory import OutOfMemoryWatch
 
 
 class Parent(Protocol):
@@ -36,12 +38,14 @@ class Parent(Protocol):
 
 
 class Cradle:
-    """What one child will share with its parent: a channel and a page. A launcher may have its own kind."""
+    """What one child will share with its parent: a channel and some memory. A launcher may have its own kind."""
+
+    box: Reader | None = None  # where the child leaves its last words, if it leaves any
 
     def __init__(self, name: str, env: dict[str, str]) -> None:
         fd = _page_descriptor()
         try:
-            self.page = mmap.mmap(fd, PAGE_BYTES)
+            self.box = Reader(fd)
             ours, self._theirs = pair()
         except BaseException:
             os.close(fd)
@@ -49,12 +53,12 @@ class Cradle:
         self._page_fd = fd
         self.channel = Channel(ours)
         whole = {**os.environ, **env}
-        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.page, page_fd=fd, env=whole)
+        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=whole)
 
     @property
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
-        return int.from_bytes(self.page[:8], sys.byteorder)
+        return self.box.begun if self.box is not None else 0
 
     def hand_over(self) -> None:
         """The child has its part, or there will be none: close the copies."""
@@ -67,7 +71,8 @@ class Cradle:
         """Let go of everything."""
         self.hand_over()
         self.channel.close()
-        self.page.close()
+        if self.box is not None:
+            self.box.close()
 
 
 class Birth:
@@ -82,12 +87,49 @@ class Birth:
         self.leaving = False  # it said so
         self.hung_up = False  # the channel has ended and is not watched any more
         self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
+        self.exceeded: str | None = None  # the limit for which it is ended
         self._abandoned = False
+        self._killed = False  # by this library
+        self._memory: OutOfMemoryWatch | None = None
 
     @property
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
         return self._cradle.begun
+
+    @property
+    def box(self) -> Reader | None:
+        """Where the child leaves its last words; None when it leaves none."""
+        return self._cradle.box
+
+    def signal(self, signum: int) -> None:
+        """Send the child a signal; nothing happens when there is none."""
+        self._killed |= signum == signal.SIGKILL
+        if self.process is not None:
+            self.process.signal(signum)
+
+    def ask_for_stacks(self) -> bool:
+        """Have the child write down its stacks, which takes it a moment; False when it cannot."""
+        if DUMP_SIGNAL is None or self.box is None or not self.box.welcomes_dump:
+            return False
+        self.signal(DUMP_SIGNAL)
+        return True
+
+    def remains(self, signum: int | None, limits: Limits = NO_LIMITS) -> Remains:
+        """What is known of the child once it was reaped. I/O thread only."""
+        if self.box is None:
+            return NOTHING
+        limit = self.exceeded
+        if limit is None and signum == signal.SIGXCPU and limits.cpu_seconds is not None:
+            limit = "cpu_seconds"
+        riddle = signum == signal.SIGKILL and not self._killed
+        return Remains(
+            stderr=self.box.stderr_lines(),
+            stacks=self.box.stacks(),
+            out_of_memory=riddle and self._memory is not None and self._memory.explains_kill(),
+            limit=limit,
+            allowed=getattr(limits, limit) if limit is not None else None,
+        )
 
     def launch(self, launcher: Launcher) -> None:
         """Have the child made."""
@@ -99,8 +141,10 @@ class Birth:
         self._cradle.hand_over()
         if self._abandoned:
             process.signal(signal.SIGKILL)
-        else:
-            self._parent.born(self)
+            return
+        if self.box is not None:
+            self._memory = OutOfMemoryWatch(process.pid)
+        self._parent.born(self)
 
     def refused(self, error: OSError) -> None:
         """The launcher says: the system would not."""
@@ -149,7 +193,7 @@ _SEALABLE = getattr(os, "MFD_CLOEXEC", 0) | getattr(os, "MFD_ALLOW_SEALING", 0)
 
 
 def _page_descriptor() -> int:
-    """A descriptor of one page of shared memory, in no file system that can be full, where there is such a thing."""
+    """A descriptor of the shared memory, in no file system that can be full, where there is such a thing."""
     fd: int
     if hasattr(os, "memfd_create"):
         fd = os.memfd_create("relieve_py", _SEALABLE)
@@ -157,9 +201,11 @@ def _page_descriptor() -> int:
         fd, path = tempfile.mkstemp(prefix="relieve_py")
         os.unlink(path)
     try:
-        os.ftruncate(fd, PAGE_BYTES)
+        os.ftruncate(fd, BYTES)
+        os.lseek(fd, STACKS_AT, os.SEEK_SET)  # where the child's faulthandler will write
         if sys.platform == "linux" and hasattr(fcntl, "F_ADD_SEALS"):
-            # A child that made it smaller would kill this process when that looks at it.
+            # A child that made it smaller would kill this process when that looks at it; nor do long stacks make it
+            # grow.
             fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
     except BaseException:
         os.close(fd)

@@ -7,8 +7,9 @@ from typing import Any, Protocol
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
-from relieve_py.errors import PoisonCall, RelieveError, RetriesExhausted, TaskDied, copy_of
-from relieve_py.events import Exit, Strand
+from relieve_py.errors import LimitExceeded, PoisonCall, RelieveError, RetriesExhausted, TaskDied, copy_of
+from relieve_py.events import Strand
+from relieve_py.exits import Exit
 
 
 class Owner(Protocol):
@@ -91,18 +92,30 @@ class Endings:
 
 def died(call: Call, exit: Exit, restarts: int) -> TaskDied:
     """The error of a call whose child died over it."""
-    return TaskDied(
+    message = (
         f"task {exit.task!r} (pid {exit.pid}) died while it ran {call.title}: {exit.describe()}, "
-        f"after {exit.uptime:.3g} seconds",
-        task=exit.task,
-        pid=exit.pid,
-        exit_code=exit.code,
-        signal=exit.signal,
-        uptime=exit.uptime,
-        restarts=restarts,
-        call_id=call.id,
-        method=call.method,
+        f"after {exit.uptime:.3g} seconds"
     )
+    said: dict[str, Any] = {
+        "task": exit.task,
+        "pid": exit.pid,
+        "exit_code": exit.code,
+        "signal": exit.signal,
+        "uptime": exit.uptime,
+        "restarts": restarts,
+        "call_id": call.id,
+        "method": call.method,
+        "stderr": exit.stderr,
+        "stacks": exit.stacks,
+        "out_of_memory": exit.out_of_memory,
+    }
+    if exit.limit is not None:
+        error: TaskDied = LimitExceeded(message, limit=exit.limit, allowed=exit.allowed, **said)
+    else:
+        error = TaskDied(message, **said)
+    for note in exit.notes():
+        error.add_note(note)
+    return error
 
 
 def _poison(call: Call, error: BaseException) -> PoisonCall:

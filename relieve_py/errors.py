@@ -8,6 +8,7 @@
     |   +-- Stopped                       ... and this one was stopped, or is stopping
     +-- AlreadyRunning (RuntimeError)     the task runs already
     +-- TaskDied (RuntimeError)           the child died while it ran the call
+    |   +-- LimitExceeded                 ... because it used more than its limits allow
     +-- CallTimeout (TimeoutError)        the call passed its deadline
     +-- CallCancelled (CancelledError)    the call was cancelled
     +-- MethodNotFound (AttributeError)   the child exports no such name
@@ -50,6 +51,8 @@ def _rebuild(cls: type[RelieveError], args: tuple[Any, ...], state: dict[str, An
     error = cls.__new__(cls, *args)
     error.args = args
     error.__dict__.update(state)
+    if "__notes__" in state:
+        error.__dict__["__notes__"] = list(state["__notes__"])  # add_note() to one is not said of the other
     return error
 
 
@@ -92,7 +95,10 @@ class TaskDied(RelieveError, RuntimeError):
 
     Attributes: ``task`` (name), ``pid``, ``exit_code`` (None if killed by a signal or unknown), ``signal``
     (its name such as ``"SIGKILL"``, or None), ``uptime`` (seconds), ``restarts`` (of the task so far), ``call_id``,
-    ``method``.
+    ``method``; ``stderr`` (the last lines, at most 50, that the child's Python code wrote to ``sys.stderr``),
+    ``stacks`` (of its threads, as ``faulthandler`` writes them, when it crashed or was asked for them before it was
+    killed; or None), ``out_of_memory`` (True when the kernel's out-of-memory killer ended it). The last of ``stderr``
+    and of ``stacks`` are also notes of the error, so that a traceback shows them.
     """
 
     def __init__(
@@ -107,6 +113,9 @@ class TaskDied(RelieveError, RuntimeError):
         restarts: int = 0,
         call_id: int | None = None,
         method: str | None = None,
+        stderr: tuple[str, ...] = (),
+        stacks: str | None = None,
+        out_of_memory: bool = False,
     ) -> None:
         super().__init__(message)
         self.task = task
@@ -117,6 +126,21 @@ class TaskDied(RelieveError, RuntimeError):
         self.restarts = restarts
         self.call_id = call_id
         self.method = method
+        self.stderr = stderr
+        self.stacks = stacks
+        self.out_of_memory = out_of_memory
+
+
+class LimitExceeded(TaskDied):
+    """Raised when the child was killed over the call because it used more than its ``Limits`` allow.
+
+    Attributes beside those of TaskDied: ``limit`` (``"rss"`` or ``"cpu_seconds"``), ``allowed`` (bytes or seconds).
+    """
+
+    def __init__(self, message: str, *, limit: str = "", allowed: float | None = None, **of_the_death: Any) -> None:
+        super().__init__(message, **of_the_death)
+        self.limit = limit
+        self.allowed = allowed
 
 
 class CallTimeout(RelieveError, TimeoutError):

@@ -84,36 +84,6 @@ class Ready:
 
 
 @attrs.frozen(kw_only=True)
-class Exit:
-    """``exit``: a child has ended and was reaped."""
-
-    task: str
-    pid: int | None
-    """None when the child never came to be."""
-    code: int | None
-    """The exit code; None when a signal ended it, or nobody knows."""
-    signal: str | None
-    """The signal's name, such as ``SIGKILL``; None when it exited."""
-    forced: bool
-    """True when this library ended it by a signal, because it did not react in time or could not be understood."""
-    uptime: float
-    """Seconds from launch to exit."""
-    reason: str | None = None
-    """Why this library ended it, in words; None when it did not."""
-
-    @property
-    def ok(self) -> bool:
-        """True when it exited with code 0."""
-        return self.code == 0
-
-    def describe(self) -> str:
-        """How it ended, in words."""
-        if self.signal is not None:
-            return f"killed by {self.signal}" + (f" ({self.reason})" if self.reason else "")
-        return "exit code unknown" if self.code is None else f"exit code {self.code}"
-
-
-@attrs.frozen(kw_only=True)
 class Restarting:
     """``restart``: another child will be launched in this task's slot."""
 

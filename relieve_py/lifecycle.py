@@ -16,7 +16,8 @@ from typing import Any
 import attrs
 
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
-from relieve_py.events import Exit, Failed, Idle, Ready, Recycled, Restarting, Started, StateChanged
+from relieve_py.events import Failed, Idle, Ready, Recycled, Restarting, Started, StateChanged
+from relieve_py.exits import NOTHING, Exit, Remains
 from relieve_py.policies import RestartPolicy
 
 
@@ -398,6 +399,7 @@ class Lifecycle:
         *,
         blamed: bool = False,
         worked: bool = False,
+        remains: Remains = NOTHING,
     ) -> list[Instruction]:
         """The child was reaped, or never came to be.
 
@@ -413,6 +415,7 @@ class Lifecycle:
             forced=self.forced is not None and signum is not None,
             reason=self.forced if signum is not None else None,
             uptime=max(0.0, now - self.launched_at),
+            **attrs.asdict(remains, recurse=False),
         )
         self.pid = None
         over = [Disarm(name) for name in ("start", "grace", "ladder", "heartbeat")]
@@ -443,7 +446,8 @@ class Lifecycle:
         """True when a signal ended the child before the first was ready: its own script's, or one from outside, which
         the next need not get."""
         assert self.exit is not None
-        if self._start_error is not None or signum is None or not self.policy.wants(self.exit):
+        hopeless = self._start_error is not None or self.exit.limit is not None
+        if hopeless or signum is None or not self.policy.wants(self.exit):
             return False
         self._killed_starts += 1
         return self._killed_starts <= KILLED_STARTS
@@ -506,7 +510,8 @@ class Lifecycle:
         if self._start_error is not None:
             return self._start_error
         assert self.exit is not None
-        return StartError(f"task {self.name!r} ended before it was ready: {self.exit.describe()}", task=self.name)
+        error = StartError(f"task {self.name!r} ended before it was ready: {self.exit.describe()}", task=self.name)
+        return _with_notes(error, self.exit)
 
     def _stopped(self) -> Stopped:
         self._refused = Stopped(f"task {self.name!r} was stopped", task=self.name)
@@ -519,6 +524,12 @@ class Lifecycle:
             raise RelieveError(f"illegal move of task {self.name!r}: {', '.join(self._history)}")
         self.state = after
         return [Emit("state", StateChanged(task=self.name, before=before, after=after))]
+
+
+def _with_notes(error: StartError, exit: Exit) -> StartError:
+    for note in exit.notes():
+        error.add_note(note)
+    return error
 
 
 def signal_name(signum: int | None) -> str | None:

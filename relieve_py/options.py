@@ -8,6 +8,7 @@ from typing import Any, TypedDict
 
 import attrs
 
+from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy
 
 
@@ -28,6 +29,8 @@ class TaskKeywords(TypedDict, total=False):
     kill_timeout: float
     heartbeat: float | None
     recycle: RecyclePolicy
+    limits: Limits | None
+    dump_stacks: bool
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -53,6 +56,10 @@ def _is_tuple(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
 
 def _as_dict(env: Any) -> Any:
     return dict(env) if isinstance(env, Mapping) else env or {}
+
+
+def _as_limits(limits: Any) -> Any:
+    return NO_LIMITS if limits is None else limits
 
 
 def _as_path(cwd: Any) -> Any:
@@ -92,6 +99,11 @@ class TaskOptions:
     lock) is replaced; one that is silent for less than half of it never is. None: it is not asked."""
     recycle: RecyclePolicy = attrs.field(default=UNCHANGED)
     """When a child that works well is replaced by a fresh one, or let go because it is idle."""
+    limits: Limits = attrs.field(default=NO_LIMITS, converter=_as_limits)
+    """What a child may use at most; None is no limit."""
+    dump_stacks: bool = attrs.field(default=True)
+    """Have a child that is ended because it does not react write down its stacks first, for the error. It is asked by a
+    real-time signal (``relieve_py.blackbox.DUMP_SIGNAL``), so not where there are none (macOS)."""
 
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
@@ -130,6 +142,16 @@ class TaskOptions:
     def _when(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value not in (None, "call"):
             raise ValueError(f"ready must be 'call' or None, not {value!r}")
+
+    @limits.validator
+    def _limiting(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, Limits):
+            raise TypeError(f"limits must be Limits(...) or None, not {value!r}")
+
+    @dump_stacks.validator
+    def _yes_or_no(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if not isinstance(value, bool):
+            raise TypeError(f"dump_stacks must be True or False, not {value!r}")
 
     @containers.validator
     def _runnable(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import attrs
 
-from relieve_py.events import Exit
+from relieve_py.exits import Exit
 
 MIN_BACKOFF = 0.05
 """Seconds that the second restart of a crash loop waits at least, and the base of the backoff when ``delay`` is 0."""

@@ -20,6 +20,7 @@ from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.endings import Owner
 from relieve_py.errors import NotRunning, ProtocolError, RelieveError, StartError, copy_of
 from relieve_py.events import Strand, log_later
+from relieve_py.guard import MemoryGuard
 from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import (
     Arm,
@@ -38,6 +39,7 @@ from relieve_py.lifecycle import (
     State,
     signal_name,
 )
+from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED, RecyclePolicy
@@ -79,9 +81,11 @@ class Slot:
         strand: Strand,
         startable: bool = True,
         recycle: RecyclePolicy = UNCHANGED,
+        limits: Limits = NO_LIMITS,
     ) -> None:
         self.owner = owner
         self.life = life
+        self._limits = limits
         self._supervisor = supervisor
         self._launcher = launcher
         self._plan = plan
@@ -91,6 +95,9 @@ class Slot:
         self._strand = strand
         self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
         self._line = Line(self, supervisor, self._lock)
+        self.guard: MemoryGuard | None = None
+        if limits.rss is not None:
+            self.guard = MemoryGuard(self._line, supervisor, limits.rss, self._works, self._too_large)
         self.traffic = Traffic(self, owner, self._line, supervisor, serializer, strand, startable, recycle)
         self._foreign = False  # the child belongs to the process that forked this one
         self._tries = 0
@@ -166,10 +173,10 @@ class Slot:
     def signal(self, signum: int) -> None:
         """Send the child a signal, as a message. Raises NotRunning."""
         with self._lock:
-            process = self._line.birth.process if self._line.birth is not None else None
-            if process is None:
+            birth = self._line.birth
+            if birth is None or birth.process is None:
                 raise NotRunning(f"task {self.life.name!r} has no child to signal", task=self.life.name)
-            process.signal(signum)
+            birth.signal(signum)
 
     def drain(self, timeout: float | None) -> Reply:
         """A Reply of the task, when it has no open calls; of a TimeoutError when it still has some then."""
@@ -247,6 +254,8 @@ class Slot:
             case Ping():
                 self._line.post(Frame(Kind.PING))
             case DumpStacks():
+                if self._line.birth is not None:
+                    self._line.birth.ask_for_stacks()
                 log_later(logging.WARNING, "task %r: %s; its child is ended", self.life.name, self.life.forced)
             case Kill(_, signum):
                 log_later(logging.DEBUG, "task %r: %s to its child", self.life.name, signal_name(signum))
@@ -255,7 +264,7 @@ class Slot:
     def _signal(self, signum: int) -> None:
         birth = self._line.birth
         if birth is not None and birth.process is not None:
-            birth.process.signal(signum)
+            birth.signal(signum)
             return
         self._pending_signal = signum  # its launch is under way
         if signum == signal.SIGKILL:
@@ -351,7 +360,9 @@ class Slot:
         def decide(now: float) -> list[Instruction]:
             assert birth.process is not None
             if self._pending_signal is not None:
-                birth.process.signal(self._pending_signal)
+                birth.signal(self._pending_signal)
+            if self.guard is not None:
+                self.guard.attend()
             names, birth.ready = birth.ready, None
             launched = self.life.launched(birth.generation, birth.process.pid, now)
             return launched if names is None else [*launched, *self.life.ready(birth.generation, names, now)]
@@ -393,11 +404,36 @@ class Slot:
         """It was reaped. What it had still said is read first, by whoever has the turn to read."""
         if not self._line.read_out(birth, code, signum):
             return
+        remains = birth.remains(signum, self._limits)
         with self._lock:
             table = self.traffic.table
             blamed, worked = table.blames(birth.begun), table.finished > 0
-        self.act(lambda now: self.life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked))
+        self.act(
+            lambda now: self.life.exited(
+                birth.generation, code, signum, now, blamed=blamed, worked=worked, remains=remains
+            )
+        )
         self._line.close(birth)
+
+    # -- the limit of memory -----------------------------------------------------------------------
+
+    def _works(self) -> bool:
+        """Under the lock: the child starts, runs its program or a call."""
+        return self._plan.program or self.life.state is State.STARTING or self.traffic.table.running > 0
+
+    def _too_large(self, birth: Birth, size: int) -> None:
+        """I/O thread: the child has more memory than it may."""
+
+        def decide(now: float) -> list[Instruction]:
+            if birth is not self._line.birth or birth.exceeded is not None:
+                return []
+            reason = f"it had {size:,} bytes of memory, more than its limit rss={self._limits.rss:,} allows"
+            instructions = self.life.force(now, reason, signal.SIGKILL)
+            if instructions:  # else it is being ended already
+                birth.exceeded = "rss"
+            return instructions
+
+        self.act(decide)
 
     # -- a child that is ready before the last one leaves: on the I/O thread -----------------------
 

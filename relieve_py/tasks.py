@@ -17,7 +17,8 @@ from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
 from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
-from relieve_py.events import LIFECYCLE, Emitter, Exit, Failed, Ready, Restarting, Started
+from relieve_py.events import LIFECYCLE, Emitter, Failed, Ready, Restarting, Started
+from relieve_py.exits import Exit
 from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
@@ -62,6 +63,8 @@ class _Core:
             ready_on_call=options.ready == "call",
             cwd=os.path.abspath(options.cwd) if options.cwd is not None else os.getcwd(),
             sys_path=_sys_path(),
+            limits=options.limits.of_the_system,
+            dump_stacks=options.dump_stacks,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
         supervisor = shared()
@@ -84,6 +87,7 @@ class _Core:
             self.voice.emitter.strand,
             startable,
             options.recycle,
+            options.limits,
         )
         self.extra_containers: list[Any] = []
         farewell.at_exit()

@@ -12,8 +12,10 @@ from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
-from relieve_py.events import Exit, Strand, must_not_wait
+from relieve_py.events import Strand, must_not_wait
+from relieve_py.exits import Exit
 from relieve_py.footprint import resident_bytes
+from relieve_py.guard import MemoryGuard
 from relieve_py.lifecycle import Instruction, Lifecycle, State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
@@ -42,6 +44,7 @@ class Host(Protocol):
     """The slot, as its calls see it."""
 
     life: Lifecycle
+    guard: MemoryGuard | None
 
     def act(self, decide: Callable[[float], list[Instruction]]) -> None:
         """Decide under the lock, and do what was decided."""
@@ -177,7 +180,9 @@ class Traffic:
     @property
     def closed(self) -> bool:
         """True when the child takes no calls for now: it asked for none, or is about to be replaced by a fresh one."""
-        return self.busy or (self._kept_up and self._upkeep.full(self._supervisor.now()))
+        if self.busy or self._life.forced is not None:  # what is being ended may come round, and is ended all the same
+            return True
+        return self._kept_up and self._upkeep.full(self._supervisor.now())
 
     def _send(self, call: Call, after: Deeds) -> None:
         """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
@@ -190,6 +195,8 @@ class Traffic:
         payload = call.payload
         if self._kept_up and call.mode is not Mode.EVENT:
             self._upkeep.given()
+        if self._host.guard is not None and call.mode is not Mode.EVENT:
+            self._host.guard.attend()
         self._line.post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
         if call.home is not self:  # of a worker
             self._line.attend_always()

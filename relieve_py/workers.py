@@ -15,7 +15,8 @@ from typing import Any
 from relieve_py.calls import Outcome
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, RelieveError
-from relieve_py.events import HOOKS, Emitter, Exit, Failed, Ready, Restarting, Started
+from relieve_py.events import HOOKS, Emitter, Failed, Ready, Restarting, Started
+from relieve_py.exits import Exit
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening

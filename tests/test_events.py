@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relieve_py import events
-from relieve_py.events import LIFECYCLE, Emitter, Event, Exit, Strand, current_event, matches
+from relieve_py.events import LIFECYCLE, Emitter, Event, Strand, current_event, matches
+from relieve_py.exits import Exit
 
 
 class Ear:

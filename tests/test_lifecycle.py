@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
-from relieve_py.events import Exit, Failed, Restarting
+from relieve_py.events import Failed, Restarting
+from relieve_py.exits import Exit
 from relieve_py.lifecycle import (
     _LEGAL,
     HEALTHY_UPTIME,

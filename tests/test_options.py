@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from relieve_py import CallableTask, ForkTask, RecyclePolicy, RestartPolicy, ScriptTask
+from relieve_py import CallableTask, ForkTask, Limits, RecyclePolicy, RestartPolicy, ScriptTask
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 
 
@@ -33,6 +33,8 @@ GOOD: dict[str, list[Any]] = {
     "interfaces": [(), [Attachable()]],
     "start_timeout": [None, 0, 1.5, 30],
     "kill_timeout": [0, 0.5, 10],
+    "limits": [None, Limits(), Limits(rss=1 << 30, cpu_seconds=0.5)],
+    "dump_stacks": [True, False],
     "ready": [None, "call"],
     "heartbeat": [None, 0.5, 30],
     "recycle": [RecyclePolicy(), RecyclePolicy(max_calls=1)],
@@ -68,6 +70,10 @@ WRONG: list[tuple[str, Any, type[Exception]]] = [
     ("start_timeout", "3", TypeError),
     ("start_timeout", True, TypeError),
     ("start_timeout", float("nan"), ValueError),
+    ("limits", {"rss": 1}, TypeError),
+    ("limits", 1 << 30, TypeError),
+    ("dump_stacks", None, TypeError),
+    ("dump_stacks", 1, TypeError),
     ("kill_timeout", -0.1, ValueError),
     ("kill_timeout", None, TypeError),
     ("kill_timeout", [1], TypeError),
@@ -134,3 +140,5 @@ def test_the_defaults_are_those_that_are_documented() -> None:
         5.0,
     )
     assert options.restart is None
+    assert options.limits == Limits()
+    assert options.dump_stacks is True

@@ -22,6 +22,8 @@ NAMES = {
     "Event",
     "Exit",
     "ForkTask",
+    "LimitExceeded",
+    "Limits",
     "MethodNotFound",
     "NotRunning",
     "Outcome",

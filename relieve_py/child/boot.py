@@ -13,7 +13,7 @@ from relieve_py.wire import Frame, Kind, check_size
 class Plan:
     """The plain part."""
 
-    __slots__ = ("cwd", "kind", "name", "program", "ready_on_call", "script", "sys_path")
+    __slots__ = ("cwd", "dump_stacks", "kind", "limits", "name", "program", "ready_on_call", "script", "sys_path")
 
     def __init__(
         self,
@@ -25,6 +25,8 @@ class Plan:
         ready_on_call: bool,
         cwd: str | None,
         sys_path: list[str],
+        limits: dict[str, int],
+        dump_stacks: bool,
     ) -> None:
         self.name = name
         self.kind = kind  # "path", "module" or "object"
@@ -33,6 +35,8 @@ class Plan:
         self.ready_on_call = ready_on_call  # ready when it calls ipc.ready()
         self.cwd = cwd
         self.sys_path = sys_path
+        self.limits = limits  # names of ``resource`` and their values
+        self.dump_stacks = dump_stacks  # when asked by signal
 
 
 class Objects:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from relieve_py.blackbox import BEGUN, FINISHED
 from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Payload, decode, encode
@@ -140,7 +141,7 @@ class Caller:
     def run(self, frame: Frame) -> None:
         """Run a CALL frame and answer it. SystemExit passes: it ends the child, and with it the call."""
         child, number = self._child, frame.number
-        child.page[0] = number  # begun: from here on the call dies with this child
+        child.page[BEGUN] = number  # begun: from here on the call dies with this child
         answer: tuple[Kind, Payload | None] | None
         with child.watched():
             try:
@@ -160,7 +161,7 @@ class Caller:
         request = child.requests.get(number)
         if answer is not None and (request is None or request.close()):
             child.answer(answer[0], number, answer[1])
-        child.page[1] = number
+        child.page[FINISHED] = number
 
     def _begin(self, number: int) -> bool:
         """From here on it can be interrupted; False when it was dropped before."""

@@ -1,4 +1,4 @@
-"""Makes a process a child, and ends it: standard streams, signals, the parent's death, and the way out."""
+"""Makes a process a child, and ends it: signals, the parent's death, and the way out."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable
 from types import FrameType
 from typing import Any, NoReturn
 
+from relieve_py.child.streams import reopen_streams
 from relieve_py.telling import user_traceback
 
 INTERRUPT = signal.SIGURG
@@ -60,37 +61,6 @@ def forget_parents_state() -> None:
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
     reopen_streams()
-
-
-def reopen_streams() -> None:
-    """New stream objects on 0, 1 and 2: the old ones may hold a lock or unwritten text of the process that forked."""
-    unbuffered = bool(sys.flags.unbuffered if hasattr(sys.flags, "unbuffered") else os.environ.get("PYTHONUNBUFFERED"))
-    for name, fd in (("stdin", 0), ("stdout", 1), ("stderr", 2)):
-        old = getattr(sys, f"__{name}__")
-        try:
-            raw = open(fd, "rb" if fd == 0 else "wb", buffering=-1, closefd=False)  # noqa: SIM115 - lives as long as we do
-        except OSError:  # closed in the parent: closed here
-            stream = None
-        else:
-            stream = _text(raw, old, fd, unbuffered)
-        setattr(sys, name, stream)
-        setattr(sys, f"__{name}__", stream)
-        _old_streams.append(old)
-
-
-_old_streams: list[Any] = []  # never flushed, never closed: they belong to the process that forked
-
-
-def _text(raw: Any, old: Any, fd: int, unbuffered: bool) -> Any:
-    import io
-
-    return io.TextIOWrapper(
-        raw,
-        encoding=getattr(old, "encoding", None) or "utf-8",
-        errors="backslashreplace" if fd == 2 else getattr(old, "errors", None) or "strict",
-        line_buffering=fd == 2 or (fd == 1 and os.isatty(fd)),
-        write_through=unbuffered and fd != 0,
-    )
 
 
 def leave_with_parent() -> NoReturn:

@@ -8,7 +8,6 @@ cannot wait (cancel, stop, events, the parent's death), and is silent otherwise.
 from __future__ import annotations
 
 import _thread
-import mmap
 import os
 import signal
 import socket
@@ -24,6 +23,8 @@ from relieve_py.child.asking import Answer, Questions
 from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
 from relieve_py.child.calling import Caller, Invoke, Request, running
 from relieve_py.child.handlers import Handlers
+from relieve_py.child.lastwords import LastWords
+from relieve_py.child.limiting import set_limits
 from relieve_py.child.loading import Exports, load_module, load_program, run_container
 from relieve_py.child.process import (
     become_child,
@@ -43,15 +44,15 @@ from relieve_py.telling import error_payload
 from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
 
-PAGE_BYTES = mmap.PAGESIZE
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 
 
 class Child:
     """This process, as its parent's child. One per process."""
 
-    def __init__(self, sock: socket.socket, page: memoryview) -> None:
-        self.page = page.cast("Q")  # [0] the last call begun, [1] the last call finished
+    def __init__(self, sock: socket.socket, last_words: LastWords) -> None:
+        self.page = last_words.numbers
+        self._last_words = last_words
         self.serializer: Serializer = PickleSerializer()
         self.name = ""
         self.argv: list[Any] = []
@@ -112,6 +113,10 @@ class Child:
     def _prepare(self, plan: Plan, frame: Frame) -> Objects:
         """Take on what the parent says: names, paths, the ``ipc`` of user code, containers."""
         self.name = plan.name
+        if plan.dump_stacks:
+            self._last_words.welcome_dump()
+        if plan.limits:
+            set_limits(plan.limits, self._last_words)
         sys.path[:] = plan.sys_path
         if plan.cwd is not None:
             os.chdir(plan.cwd)
@@ -330,6 +335,7 @@ class Child:
     def _let_go(self) -> None:
         """In a process that user code forked: the channel stays with this child."""
         self._channel.close()
+        self._last_words.let_go()
         ipc._set_runtime(None)
 
     # -- for what tests programs against this library ----------------------------------------------
@@ -398,18 +404,17 @@ class _Watched:
 
 def main(channel_fd: int, page_fd: int) -> NoReturn:
     """Be a child on these inherited descriptors, until the end of the process."""
-    page = mmap.mmap(page_fd, PAGE_BYTES)
-    os.close(page_fd)
     os.set_inheritable(channel_fd, False)
-    run(socket.socket(fileno=channel_fd), page)
+    os.set_inheritable(page_fd, False)
+    run(socket.socket(fileno=channel_fd), page_fd)
 
 
-def run(sock: socket.socket, page: mmap.mmap) -> NoReturn:
+def run(sock: socket.socket, page_fd: int) -> NoReturn:
     """Be a child on this channel and page, until the end of the process."""
     code = 1
     try:
         become_child()
-        child = Child(sock, memoryview(page))
+        child = Child(sock, LastWords(page_fd))
         code = child.live()
         child.watch(True)  # what threads that are joined now ask the parent can still be answered
     except BaseException as error:

@@ -13,7 +13,8 @@ from relieve_py.cli.redirect import Redirect
 from relieve_py.cli.screen import console_of, encoded, plural
 from relieve_py.cli.session import Session, checked
 from relieve_py.errors import RelieveError
-from relieve_py.events import Exit, Failed
+from relieve_py.events import Failed
+from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
 from relieve_py.replies import Reply
 from relieve_py.tasks import ScriptTask

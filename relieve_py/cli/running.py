@@ -15,7 +15,8 @@ from relieve_py.cli.redirect import Redirect
 from relieve_py.cli.screen import console_of, encoded, paint
 from relieve_py.cli.script import stem
 from relieve_py.cli.session import Session, checked
-from relieve_py.events import Exit, Failed, Ready, Restarting
+from relieve_py.events import Failed, Ready, Restarting
+from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
 from relieve_py.policies import RestartPolicy
 from relieve_py.replies import Reply

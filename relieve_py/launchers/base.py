@@ -18,9 +18,9 @@ class LaunchSpec:
     sock: socket.socket
     """The child's end of the channel."""
     page: mmap.mmap
-    """The shared page, for a child that shares this process's memory."""
+    """The memory shared with the child (``blackbox``), for a child that shares this process's memory."""
     page_fd: int
-    """The same page as a descriptor, for one that does not."""
+    """The same memory as a descriptor, for one that does not."""
     env: dict[str, str]
     """The whole environment of the child."""
 

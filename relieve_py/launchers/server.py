@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import mmap
 import os
 import pickle
 import select
@@ -125,9 +124,7 @@ class Server:
                 os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
             self._take_on(env)
             gc.unfreeze()
-            page = mmap.mmap(page_fd, runtime.PAGE_BYTES)
-            os.close(page_fd)
-            runtime.run(socket.socket(fileno=sock_fd), page)
+            runtime.run(socket.socket(fileno=sock_fd), page_fd)
         except BaseException as error:
             os.write(2, f"relieve_py: the child could not be started: {error!r}\n".encode())
         finally:

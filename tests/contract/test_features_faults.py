@@ -97,6 +97,18 @@ def test_a_timeout_kills_the_child_that_is_stuck() -> None:
         assert task.get("pid").result(T) != pid
 
 
+def test_a_child_that_comes_round_while_it_is_being_ended_gets_no_further_call() -> None:
+    with CallableTask(KITCHEN, kill_timeout=0.1) as task:
+        task.get("ignore_sigterm").result(T)
+        pid = task.pid
+        late = task.options(timeout=0.1).get("return_late", 0.35)
+        innocent = task.get("nap", 0.4)
+        with pytest.raises(CallTimeout):
+            late.result(T)
+        assert innocent.result(T) != pid
+        assert task.restarts == 1
+
+
 @pytest.mark.feature(102)
 def test_a_call_that_could_not_be_sent_is_sent_to_the_next_child() -> None:
     with CallableTask(KITCHEN) as task:

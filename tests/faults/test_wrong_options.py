@@ -33,6 +33,8 @@ TASK: dict[str, list[Any]] = {
     "kill_timeout": [*WRONG_SECONDS, None],
     "heartbeat": [*WRONG_SECONDS, 0],
     "recycle": [None, 100, True, "calls"],
+    "limits": [100, True, {"rss": 100}],
+    "dump_stacks": [None, 1, "yes"],
 }
 POLICY: dict[str, list[Any]] = {
     "mode": ["sometimes", None, 3],

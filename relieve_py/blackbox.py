@@ -1,0 +1,110 @@
+"""The memory that a child shares with its parent, so that something is left of it when it dies; drawn byte by byte.
+
+::
+
+    0        8 bytes      begun: the number of the last call that the child has begun
+    8        8 bytes      finished: ... that it has finished
+    16       8 bytes      promised: how much of stderr the child has begun to copy into the ring, ever
+    24       8 bytes      kept: how much of it is there whole, ever
+    32       8 bytes      welcomes: 1 once the child prints its stacks when it gets DUMP_SIGNAL
+    PAGE     RING bytes   the ring: byte n of stderr is at n % RING
+    ...      STACKS bytes what faulthandler wrote, up to the first zero
+
+Numbers are in the byte order of the machine. Pages that nobody writes to cost nothing. A child may be killed at any
+byte: what it was about to overwrite is promised before, and what it has written is said afterwards. The parent
+believes nothing that it reads here beyond its own bounds.
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import sys
+
+RING = 64 * 1024
+"""Bytes of stderr that are kept. More: more of a talkative child's last words, and memory for each such child."""
+STACKS = 64 * 1024
+"""Bytes of stacks that are kept; a hundred frames of one thread are about 10,000."""
+LINES = 50
+"""Lines of stderr that an error carries."""
+RING_AT = mmap.PAGESIZE
+STACKS_AT = RING_AT + RING
+BYTES = STACKS_AT + STACKS
+
+BEGUN, FINISHED, PROMISED, KEPT, WELCOMES = range(5)
+"""The numbers, as indices of a memoryview that was cast to "Q"."""
+_HALF = RING // 2
+
+# The last but one of the real-time signals, since the first ones are systemd's, and Valgrind has the last.
+DUMP_SIGNAL: int | None = signal.SIGRTMAX - 1 if hasattr(signal, "SIGRTMAX") else None
+"""The signal that makes a child write the stacks of all its threads; None where there are no real-time signals."""
+
+
+class Ring:
+    """The child's side of the ring. Nothing locks: threads that write at the same time may mix their bytes."""
+
+    def __init__(self, memory: memoryview) -> None:
+        self._numbers = memory.cast("Q")
+        self._ring = memory[RING_AT : RING_AT + RING]
+
+    def keep(self, data: memoryview) -> None:
+        """Copy these bytes into the ring."""
+        data = data[-RING:] if len(data) > RING else data
+        for begin in range(0, len(data), _HALF):  # so that what is whole never shrinks to nothing
+            self._keep(data[begin : begin + _HALF])
+
+    def _keep(self, data: memoryview) -> None:
+        kept = self._numbers[KEPT]
+        self._numbers[PROMISED] = kept + len(data)
+        at = kept % RING
+        room = RING - at
+        self._ring[at : at + len(data)] = data[:room]
+        self._ring[: max(0, len(data) - room)] = data[room:]
+        self._numbers[KEPT] = kept + len(data)
+
+
+class Reader:
+    """The parent's side. It holds the memory, and closes it; after that nothing more is read."""
+
+    def __init__(self, fd: int) -> None:
+        self.memory = mmap.mmap(fd, BYTES)
+
+    def _number(self, index: int) -> int:
+        return int.from_bytes(self.memory[8 * index : 8 * index + 8], sys.byteorder)
+
+    @property
+    def begun(self) -> int:
+        """The number of the last call that the child has begun."""
+        return self._number(BEGUN)
+
+    @property
+    def welcomes_dump(self) -> bool:
+        """True when DUMP_SIGNAL makes the child write its stacks, rather than die."""
+        return DUMP_SIGNAL is not None and self._number(WELCOMES) == 1
+
+    def stderr_lines(self, most: int = LINES) -> tuple[str, ...]:
+        """The last lines that the child's Python code wrote to stderr; the last may be unfinished."""
+        promised, kept = self._number(PROMISED), self._number(KEPT)
+        begin = max(0, promised - RING, kept - RING)
+        if begin >= kept:
+            return ()
+        ring = self.memory[RING_AT:STACKS_AT]
+        first, last = begin % RING, kept % RING
+        data = ring[first:last] if first < last else ring[first:] + ring[:last]
+        lines = data.decode("utf-8", "replace").split("\n")
+        if begin > 0 and len(lines) > 1:
+            del lines[0]  # its beginning is overwritten
+        if not lines[-1]:
+            del lines[-1]
+        return tuple(line.rstrip("\r") for line in lines[-most:])
+
+    def stacks(self) -> str | None:
+        """What faulthandler wrote when the child crashed or was asked for its stacks; None if it wrote nothing."""
+        if not self.memory[STACKS_AT]:  # most leave none, and to look further would cost the pages
+            return None
+        end = self.memory.find(b"\0", STACKS_AT)
+        return self.memory[STACKS_AT : end if end >= 0 else BYTES].decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Let go of the memory."""
+        self.memory.close()

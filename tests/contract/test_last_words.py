@@ -1,0 +1,278 @@
+"""What a dead child leaves for its error: the end of its stderr, the stacks of its threads, and why it died."""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+import pickle
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from support import T, script
+
+from relieve_py import CallableTask, CallTimeout, RetriesExhausted, ScriptTask, StartError, TaskDied
+from relieve_py.birth import Birth
+from relieve_py.blackbox import DUMP_SIGNAL
+from relieve_py.exits import current_stack
+
+LAST_WORDS = script("last_words.py")
+needs_dumps = pytest.mark.skipif(DUMP_SIGNAL is None, reason="there are no real-time signals")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_choice_of_the_user() -> Iterator[None]:
+    """pytest enables faulthandler, which is a choice that the children of ``fork`` would respect."""
+    from _pytest.faulthandler import get_stderr_fileno
+
+    enabled = faulthandler.is_enabled()
+    faulthandler.disable()
+    yield
+    if enabled:
+        faulthandler.enable(get_stderr_fileno())
+
+
+@pytest.fixture
+def task(launcher: str) -> Iterator[CallableTask]:
+    """A task of last_words.py."""
+    with CallableTask(LAST_WORDS, launcher=launcher, kill_timeout=0.2) as made:
+        yield made
+
+
+def died(task: CallableTask, method: str, *args: object) -> TaskDied:
+    """The error of a call that ends its child."""
+    error = task.get(method, *args).exception(T)
+    assert isinstance(error, TaskDied)
+    return error
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    """What appears in the shared memory is announced to nobody."""
+    deadline = time.monotonic() + T
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def birth_of(task: CallableTask) -> Birth:
+    """The child of a running task."""
+    birth = task._slot._line.birth
+    assert birth is not None
+    return birth
+
+
+# -- stderr ----------------------------------------------------------------------------------------
+
+
+def test_what_python_code_wrote_to_stderr_is_kept(task: CallableTask) -> None:
+    error = died(task, "say_all_and_die")
+    said = "\n".join(error.stderr)
+    for way in ("by print", "by logging", "LookupError: by a traceback"):
+        assert way in said
+    assert error.stderr[-1] == "unfinished"
+    assert task.get("stderr_is_the_users").result(T)
+
+
+def test_fifty_lines_are_carried_and_the_last_are_shown(task: CallableTask) -> None:
+    error = died(task, "print_lines", 1000)
+    assert error.stderr == tuple(f"line {n}" for n in range(950, 1000))
+    shown = "".join(traceback.format_exception(error))
+    assert "line 999" in shown
+    assert "line 950" not in shown
+    again = pickle.loads(pickle.dumps(error))
+    assert (again.stderr, again.__notes__) == (error.stderr, error.__notes__)
+
+
+def test_the_exit_record_has_them_too(task: CallableTask) -> None:
+    exited = task.wait_for("exit")
+    died(task, "print_lines", 3)
+    (exit,) = exited.result(T)
+    assert exit.stderr == ("line 0", "line 1", "line 2")
+    assert "line" not in repr(exit)
+
+
+def test_stderr_stays_what_it_was(task: CallableTask) -> None:
+    assert task.get("stderr_is_the_users").result(T) == (2, os.isatty(2), True, "<stderr>", "backslashreplace")
+
+
+def test_a_child_that_is_killed_while_it_writes_leaves_whole_lines(task: CallableTask) -> None:
+    counting = task.wait_for("counting")
+    reply = task.get("count_on_stderr")
+    counting.result(T)
+    wait_until(lambda: len(birth_of(task).box.stderr_lines()) == 50)
+    os.kill(task.pid or 0, signal.SIGKILL)
+    error = reply.exception(T)
+    assert isinstance(error, TaskDied)
+    first = int(error.stderr[0].split()[0])
+    whole = [f"{n} {'x' * (n * 7 % 301)}" for n in range(first, first + 50)]
+    assert list(error.stderr[:-1]) == whole[:-1]
+    assert whole[-1].startswith(error.stderr[-1]), "what came with another write may be missing"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the size of a pipe")
+def test_what_nobody_takes_from_stderr_is_kept_before_it_is_written(task: CallableTask) -> None:
+    reply = task.get("print_to_a_pipe_that_nobody_reads", True, 500)
+    wait_until(lambda: birth_of(task).box.stderr_lines(1) == ("line 8 " + "x" * 500,))  # a pipe of 4096 bytes takes 7
+    task.kill(signal.SIGKILL).result(T)
+    assert isinstance(reply.exception(T), TaskDied)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sets the size of a pipe")
+@pytest.mark.parametrize(("width", "last"), [(500, 8), (6000, 0)], ids=["refused", "taken in part"])
+def test_what_has_to_be_written_again_is_kept_once(task: CallableTask, width: int, last: int) -> None:
+    error = died(task, "print_to_a_pipe_that_nobody_reads", False, width)
+    assert error.stderr == (*(f"line {n} {'x' * width}" for n in range(last + 1)), f"after {last}")
+
+
+def test_a_process_that_the_child_forks_does_not_speak_for_it(task: CallableTask) -> None:
+    assert task.get("crash_in_a_fork").result(T) == signal.SIGSEGV
+    box = birth_of(task).box
+    assert (box.stderr_lines(), box.stacks()) == ((), None)
+    assert died(task, "crash", signal.SIGSEGV).stacks is not None, "the child's own is told as before"
+
+
+def test_a_child_that_died_before_it_was_ready_says_why(launcher: str, tmp_path: Path) -> None:
+    path = tmp_path / "dies.py"
+    path.write_text("import os, sys\nprint('no licence', file=sys.stderr)\nos._exit(7)\n")
+    with pytest.raises(StartError, match="exit code 7") as caught:
+        CallableTask(path, launcher=launcher).start().result(T)
+    assert "no licence" in "".join(caught.value.__notes__)
+
+
+def test_every_cause_has_its_own(task: CallableTask) -> None:
+    error = task.options(retries=1).get("print_lines", 2).exception(T)
+    assert isinstance(error, RetriesExhausted)
+    assert [cause.stderr for cause in error.causes if isinstance(cause, TaskDied)] == [("line 0", "line 1")] * 2
+
+
+@pytest.mark.parametrize("stream", ["stderr", "stdout"])
+def test_log_handlers_that_a_forked_child_inherits_write_to_its_own_streams(
+    stream: str, program: Callable[..., Popen[str]]
+) -> None:
+    """The parent's stream may hold unwritten text, or a lock; and what is logged belongs to the last words."""
+    running = program(
+        f"""
+        import logging, os, sys
+        import relieve_py
+        logging.basicConfig(stream=sys.{stream}, format="%(message)s")
+        def speak():
+            logging.error("in the child")
+            os._exit(0)
+        sys.{stream}.write("once\\n" * 1)
+        task = relieve_py.CallableTask(speak, launcher="fork")
+        with task:
+            error = task.get().exception(20)
+        print(error.stderr)
+        """
+    )
+    out, err = running.communicate(timeout=T)
+    assert (out + err).count("in the child") == (2 if stream == "stderr" else 1), (out, err)
+    assert (out + err).count("once") == 1
+    assert ("('in the child',)" in out) == (stream == "stderr")
+
+
+# -- stacks ----------------------------------------------------------------------------------------
+
+
+def test_a_crash_leaves_its_stack(task: CallableTask) -> None:
+    error = died(task, "crash", signal.SIGSEGV)
+    assert error.signal == "SIGSEGV"
+    assert "Segmentation fault" in (error.stacks or "")
+    shown = "".join(traceback.format_exception(error))
+    assert "in string_at" in shown
+    assert "in crash" in shown
+    assert "calling.py" not in shown, "what this library did is no news"
+    assert died(task, "crash", signal.SIGSEGV).stacks, "nor does the next child lack one"
+
+
+@pytest.mark.parametrize("signum", [signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL])
+def test_so_does_every_signal_of_a_crash(signum: signal.Signals) -> None:
+    with CallableTask(LAST_WORDS) as task:
+        error = died(task, "crash", signum)
+    assert error.signal == signum.name
+    assert "in crash" in (error.stacks or "")
+
+
+def test_faulthandler_stays_as_the_user_wants_it(capfd: pytest.CaptureFixture[str]) -> None:
+    with CallableTask(LAST_WORDS, launcher="spawn", env={"PYTHONFAULTHANDLER": "1"}) as task:
+        error = died(task, "crash", signal.SIGSEGV)
+    assert error.stacks is None
+    assert "Segmentation fault" in capfd.readouterr().err
+
+
+def _is_whole(dump: str) -> bool:
+    """The stack of the main thread comes last, and its first frame is that of the interpreter's own start."""
+    return "Current thread" in dump and dump.rstrip().endswith(("in <module>", "in _bootstrap"))
+
+
+@needs_dumps
+@pytest.mark.parametrize("how", ["loop_in_c", "loop_in_python", "sleep"])
+def test_the_stacks_of_a_child_that_hangs_can_be_asked_for(task: CallableTask, how: str) -> None:
+    hanging = task.wait_for("hanging")
+    reply = task.get(how)
+    hanging.result(T)
+    birth = birth_of(task)
+    place = ""
+    while f" in {how}" not in place:  # it may still be telling that it is about to hang
+        before = len(birth.box.stacks() or "")
+        assert birth.ask_for_stacks()
+        wait_until(lambda: _is_whole((birth.box.stacks() or "")[before:]))  # noqa: B023 - called at once
+        place = "".join(current_stack(birth.box.stacks() or ""))
+    task.kill(signal.SIGKILL).result(T)
+    error = reply.exception(T)
+    assert isinstance(error, TaskDied)
+    assert error.stacks is not None
+    assert "Thread 0x" in error.stacks, "of every thread"
+    assert error.signal == "SIGKILL"
+
+
+@needs_dumps
+def test_a_child_that_is_ended_because_it_does_not_react_is_asked(task: CallableTask) -> None:
+    exited = task.wait_for("exit")
+    with pytest.raises(CallTimeout):
+        task.options(timeout=0.1).get("loop_in_c").result(T)
+    (exit,) = exited.result(T)
+    assert exit.forced
+    assert " in loop_in_c" in "".join(current_stack(exit.stacks))
+
+
+@needs_dumps
+def test_a_call_whose_task_is_stopped_over_it_tells_where_it_was(task: CallableTask) -> None:
+    hanging = task.wait_for("hanging")
+    reply = task.get("loop_in_c")
+    hanging.result(T)
+    task.stop().result(T)
+    error = reply.exception(T)
+    assert isinstance(error, TaskDied)
+    assert " in loop_in_c" in "".join(error.__notes__)
+
+
+@needs_dumps
+def test_a_child_that_was_asked_goes_on(task: CallableTask) -> None:
+    hanging = task.wait_for("hanging")
+    reply = task.get("sleep", 0.1)
+    hanging.result(T)
+    assert birth_of(task).ask_for_stacks()
+    assert reply.result(T) == "slept"
+
+
+def test_dumps_can_be_declined(launcher: str) -> None:
+    with CallableTask(LAST_WORDS, launcher=launcher, dump_stacks=False) as task:
+        assert not birth_of(task).ask_for_stacks()
+        assert task.get("stderr_is_the_users").result(T)
+        assert died(task, "crash", signal.SIGSEGV).stacks, "a crash is another thing"
+
+
+def test_a_program_leaves_them_too(launcher: str, tmp_path: Path) -> None:
+    path = tmp_path / "program.py"
+    path.write_text("import ctypes, sys\nprint('so far', file=sys.stderr)\nctypes.string_at(0)\n")
+    task = ScriptTask(path, launcher=launcher)
+    task.start()
+    exit = task.wait().result(T)
+    assert (exit.signal, exit.stderr) == ("SIGSEGV", ("so far",))
+    assert "in <module>" in exit.stacks
