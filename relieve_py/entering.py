@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
@@ -12,8 +13,12 @@ from relieve_py.replies import Reply
 class Entered(ABC):
     """Entering starts it and waits until it is ready; leaving finishes what it was given, and stops it.
 
-    After an exception it is stopped at once. Whoever is interrupted on the way in or out leaves nothing running.
+    After an exception it is stopped at once. Whoever is interrupted on the way in or out leaves nothing running; Ctrl-C
+    while it stops kills what has not left yet. In a process that was forked inside the block, leaving it does nothing:
+    what was entered belongs to the original.
     """
+
+    _entered_in = 0  # the process
 
     @abstractmethod
     def start(self) -> Reply:
@@ -24,6 +29,10 @@ class Entered(ABC):
         """Stop it; settles when it has."""
 
     @abstractmethod
+    def kill(self) -> Reply:
+        """Make it leave now."""
+
+    @abstractmethod
     def drain(self, timeout: float | None = None) -> Reply:
         """Settles when it has nothing left to do, or after so many seconds."""
 
@@ -32,6 +41,7 @@ class Entered(ABC):
         return self.start()
 
     def __enter__(self) -> Self:
+        self._entered_in = os.getpid()
         ready = self._enter()
         if ready is not None:
             try:
@@ -44,13 +54,26 @@ class Entered(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._entered_in != os.getpid():
+            return
         try:
             if kind is None:
                 self.drain().result()
         finally:
-            self.stop().result()
+            self._stop_or_kill()
+
+    def _stop_or_kill(self) -> None:
+        stopped = self.stop()
+        try:
+            stopped.result()
+        except Exception:
+            raise
+        except BaseException:  # the user does not want to wait any longer
+            self.kill().mark_seen()
+            raise
 
     async def __aenter__(self) -> Self:
+        self._entered_in = os.getpid()
         ready = self._enter()
         if ready is not None:
             try:
@@ -63,6 +86,8 @@ class Entered(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if self._entered_in != os.getpid():
+            return
         try:
             if kind is None:
                 await self.drain()
