@@ -67,6 +67,13 @@ class CloudWorker(Remote, Worker):
         if size is not None:
             self._grow_to(_checked_size(size))
 
+    def _forget(self) -> None:
+        super()._forget()
+        self._strategy_lock, self._starting = threading.Lock(), threading.Lock()
+        self._pumping = self._pump_again = False
+        self._delays = Delays(self.resubmit)
+        self._backlog.take_all()
+
     # -- members -----------------------------------------------------------------------------------
 
     def _check(self, task: Any) -> None:
@@ -122,6 +129,7 @@ class CloudWorker(Remote, Worker):
     # -- calls -------------------------------------------------------------------------------------
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
+        self._must_be_mine()
         tasks = list(self)
         if not tasks:
             raise NotRunning(f"worker {self.name!r} has no tasks")
@@ -432,6 +440,7 @@ class CloudWorker(Remote, Worker):
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds."""
+        self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
         reply.asked_by_listener = self.emitter.strand.here
         fail_after(reply, timeout, f"worker {self.name!r} still has open calls")

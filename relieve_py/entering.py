@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from types import TracebackType
 from typing import Self
 
+from relieve_py import copies
 from relieve_py.replies import Reply
 
 
@@ -18,7 +18,7 @@ class Entered(ABC):
     what was entered belongs to the original.
     """
 
-    _entered_in = 0  # the process
+    _entered_in: object = None  # the process
 
     @abstractmethod
     def start(self) -> Reply:
@@ -41,7 +41,7 @@ class Entered(ABC):
         return self.start()
 
     def __enter__(self) -> Self:
-        self._entered_in = os.getpid()
+        self._entered_in = copies.here
         ready = self._enter()
         if ready is not None:
             try:
@@ -54,7 +54,7 @@ class Entered(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered_in != os.getpid():
+        if self._entered_in is not copies.here:
             return
         try:
             if kind is None:
@@ -73,7 +73,7 @@ class Entered(ABC):
             raise
 
     async def __aenter__(self) -> Self:
-        self._entered_in = os.getpid()
+        self._entered_in = copies.here
         ready = self._enter()
         if ready is not None:
             try:
@@ -86,7 +86,7 @@ class Entered(ABC):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._entered_in != os.getpid():
+        if self._entered_in is not copies.here:
             return
         try:
             if kind is None:

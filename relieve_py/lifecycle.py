@@ -181,6 +181,7 @@ class Lifecycle:
         self._random = random
         self._next = State.STOPPED  # what STOPPING leads to
         self._refused: RelieveError | None = None  # why the last child was the last
+        self._disowned = False  # this is a forked copy, and what runs belongs to the original
         self._asked = False  # the user asked for this start, and is told at once when the script refuses it
         self.forced: str | None = None  # why this library ends the child
         self._rungs: list[signal.Signals] = []  # what is still to be sent to make it go
@@ -207,6 +208,8 @@ class Lifecycle:
     def refusal(self) -> NotRunning:
         """Why a call is not accepted."""
         match self.state:
+            case _ if self._disowned:
+                return NotRunning(str(self._refused), task=self.name)
             case State.STOPPING:
                 return Stopped(f"task {self.name!r} is stopping", task=self.name)
             case State.FAILED:
@@ -339,6 +342,7 @@ class Lifecycle:
     def disown(self) -> None:
         """In a process that was just forked: whatever runs belongs to the original."""
         self.state = State.STOPPED
+        self._disowned = True
         self.pid = None
         self._refused = NotRunning(f"task {self.name!r} belongs to the process that forked this one", task=self.name)
 

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import GeneratorType
 from typing import Any
 
+from relieve_py import copies
 from relieve_py.errors import CallCancelled
 from relieve_py.replies import Reply, Waiter
 from relieve_py.supervisor import shared
@@ -94,6 +95,7 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         self._width = width
         self._unordered = unordered
         self._return_exceptions = return_exceptions
+        self._made_in = copies.here
         self._flight: deque[Reply | _Refused] = deque()  # in the order of the items
         self._landing = _Landing()
         self._ended: BaseException | Any | None = None  # _END, or the error of the source, once it is used up
@@ -209,6 +211,6 @@ class Map(Iterator[Any], AsyncIterator[Any]):
 
     def __del__(self) -> None:
         flight = getattr(self, "_flight", None)
-        if flight:
+        if flight and self._made_in is copies.here:
             # On the I/O thread: the collector may run this in the middle of a lock that cancelling needs.
             shared().post(_cancel, flight)

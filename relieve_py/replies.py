@@ -10,8 +10,9 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
+from relieve_py import copies
 from relieve_py.answers import Encoded, complete
-from relieve_py.errors import CallCancelled
+from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.events import Strand
 from relieve_py.supervisor import shared
 
@@ -37,6 +38,7 @@ class Reply(Future[Any]):
         self._strand = strand
         self._opening = threading.RLock()  # owner: the thread that decodes what came
         self._seen = False
+        self._made_in = copies.here
         self.asked_by_listener = False  # whoever waits may hold up the strand
         self._wakers: list[Callable[[], object]] = []
 
@@ -62,14 +64,28 @@ class Reply(Future[Any]):
         """True when there is a value or an error, or it was cancelled."""
         return self.done()
 
+    def _disown(self) -> None:
+        """In a forked copy of the process: whoever would have settled this is not there."""
+        self._made_in = copies.here
+        self._condition = threading.Condition()
+        self._opening = threading.RLock()
+        self._call = None
+        self._wakers.clear()
+        self._done_callbacks: list[Callable[[Future[Any]], object]] = []
+        if self._state not in ("FINISHED", "CANCELLED_AND_NOTIFIED"):
+            self._state = "PENDING"
+            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
+            self.fail(NotRunning(f"{what} belongs to the process that forked this one"))
+
     def mark_seen(self) -> None:
         """Somebody takes care of its error: do not log it."""
         self._seen = True
 
     def when_settled(self, waker: Callable[[], object]) -> None:
         """Call ``waker`` on whatever thread settles this; it must be quick and belong to the library."""
+        settled = self.done()
         with self._condition:
-            settled = self.done()
+            settled = settled or self.done()
             if not settled:
                 self._wakers.append(waker)
         if settled:
@@ -83,7 +99,7 @@ class Reply(Future[Any]):
             self._call = None
         for waker in wakers:
             waker()
-        callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks  # type: ignore[attr-defined] # typeshed
+        callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks
         for callback in callbacks:  # each by itself: one may even raise SystemExit
             self._strand.submit(callback, self)
 
@@ -93,6 +109,12 @@ class Reply(Future[Any]):
     def id(self) -> int | None:
         """The call's id, unique in this process."""
         return self._id
+
+    def done(self) -> bool:
+        """True when there is a value or an error, or it was cancelled."""
+        if self._made_in is not copies.here:
+            self._disown()
+        return super().done()
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
@@ -127,6 +149,8 @@ class Reply(Future[Any]):
 
     def cancel(self) -> bool:
         """Drop the call if it is queued, interrupt it if it runs. False when it is settled already."""
+        if self._made_in is not copies.here:
+            self._disown()
         call = self._call
         if not super().cancel():
             return False
@@ -140,10 +164,11 @@ class Reply(Future[Any]):
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call ``fn(reply)`` on the task's callback thread when this is settled."""
         self._seen = True
+        settled = self.done()
         with self._condition:
-            settled = self.done()
+            settled = settled or self.done()
             if not settled:
-                self._done_callbacks.append(fn)  # type: ignore[attr-defined]
+                self._done_callbacks.append(fn)
         if settled:
             self._strand.submit(fn, self)
         else:
@@ -161,7 +186,7 @@ class Reply(Future[Any]):
         return self.result()
 
     def __del__(self) -> None:
-        if self._seen or self._state != "FINISHED":
+        if self._seen or self._state != "FINISHED" or self._made_in is not copies.here:
             return
         error = self._exception
         if error is None and type(self._result) is Encoded and self._result.is_error:

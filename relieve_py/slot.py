@@ -180,16 +180,19 @@ class Slot:
 
     def drain(self, timeout: float | None) -> Reply:
         """A Reply of the task, when it has no open calls; of a TimeoutError when it still has some then."""
-        if self._foreign:
-            raise self.life.refusal()
+        self.must_be_mine()
         reply = self._reply("drain()")
         fail_after(reply, timeout, f"task {self.life.name!r} still has open calls")
         self.traffic.drain(reply)
         return reply
 
-    def _ask(self, what: str, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
+    def must_be_mine(self) -> None:
+        """Raises NotRunning in a forked copy of the process."""
         if self._foreign:
             raise self.life.refusal()
+
+    def _ask(self, what: str, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
+        self.must_be_mine()
         reply = self._reply(what)
 
         def decided(now: float) -> list[Instruction]:

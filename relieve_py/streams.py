@@ -7,8 +7,9 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from relieve_py import copies
 from relieve_py.answers import Encoded, complete
-from relieve_py.errors import CallCancelled
+from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.replies import Waiter
 from relieve_py.supervisor import shared
 from relieve_py.wire import STREAM_WINDOW
@@ -28,6 +29,16 @@ class Items:
         self._error: BaseException | Encoded | None = None
         self._taken = 0
         self._wakers: list[Callable[[], object]] = []
+        self._made_in = copies.here
+
+    def _disown(self) -> None:
+        """In a forked copy of the process: what has come is there, and nothing more will come."""
+        self._made_in = copies.here
+        self.changed = threading.Condition(threading.Lock())
+        self._wakers.clear()
+        if not self._ended:
+            self._ended = True
+            self._error = NotRunning("this stream belongs to the process that forked this one")
 
     def item(self, item: Encoded) -> bool:
         """One more item came; False when there is no room for it, so that the child must not have sent it."""
@@ -50,6 +61,8 @@ class Items:
 
     def done(self) -> bool:
         """True when no more items come from the child; some may still be waiting here."""
+        if self._made_in is not copies.here:
+            self._disown()
         return self._ended
 
     def cancelled(self) -> bool:
@@ -58,10 +71,11 @@ class Items:
 
     def settled(self) -> bool:
         """True when a reader need not wait."""
-        return bool(self._items) or self._ended
+        return bool(self._items) or self.done()
 
     def close(self) -> bool:
         """The reader wants no more; False when the stream had ended."""
+        self.done()
         with self.changed:
             self._items.clear()
             self._closed = True
@@ -69,6 +83,7 @@ class Items:
 
     def when_settled(self, waker: Callable[[], object]) -> None:
         """Call ``waker`` when a reader need not wait, on any thread; it must be quick and belong to the library."""
+        self.done()
         with self.changed:
             if not self.settled():
                 self._wakers.append(waker)
@@ -77,6 +92,7 @@ class Items:
 
     def take(self) -> tuple[Encoded | None, int]:
         """The next item, or None at the end; and how many more the child may send for those taken."""
+        self.done()
         with self.changed:
             if not self._items:
                 return None, 0

@@ -319,6 +319,7 @@ class Task(Entered, Listening):
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next event of that name. It fails when no child is left to
         send it."""
+        self._slot.must_be_mine()
         return self._core.voice.wait_for(name)
 
     def send(self, name: str, *args: Any) -> Reply:

@@ -5,16 +5,19 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import os
 import signal
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from relieve_py import copies
 from relieve_py.calls import Outcome
 from relieve_py.entering import Entered
-from relieve_py.errors import AlreadyRunning, RelieveError
+from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError
 from relieve_py.events import HOOKS, Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
 from relieve_py.health import TaskHealth, health_of
@@ -40,7 +43,18 @@ class Worker(Entered, Listening):
         self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
         self._event_waiters: list[tuple[str, Reply]] = []
+        self._made_in = copies.here
+        _all.add(self)
         self.add(*tasks)
+
+    def _forget(self) -> None:
+        """In a process that was just forked: the tasks belong to the original."""
+        self._lock = threading.Condition(threading.Lock())
+
+    def _must_be_mine(self) -> None:
+        """Raises NotRunning in a forked copy of the process."""
+        if self._made_in is not copies.here:
+            raise NotRunning(f"worker {self.name!r} belongs to the process that forked this one")
 
     # -- members -----------------------------------------------------------------------------------
 
@@ -74,6 +88,7 @@ class Worker(Entered, Listening):
 
     def add(self, *tasks: Task) -> None:
         """Take tasks in, started or not. Raises TypeError for what is no task, ValueError for a name that is taken."""
+        self._must_be_mine()
         for task in tasks:
             self._check(task)
             with self._lock:
@@ -153,6 +168,7 @@ class Worker(Entered, Listening):
 
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
+        self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
         with self._lock:
             self._event_waiters = [entry for entry in self._event_waiters if not entry[1].done()]
@@ -242,6 +258,17 @@ class Worker(Entered, Listening):
 
     def on_error(self, event: Failed) -> None:
         """A called function raised, a child could not start, or a restart budget is spent."""
+
+
+_all: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    for worker in list(_all):
+        worker._forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _results(replies: list[Reply]) -> list[Any]:

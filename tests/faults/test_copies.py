@@ -63,15 +63,18 @@ def work():
         lambda: task.get("echo").result(5), lambda: task.call("echo").result(5), lambda: task.send("x").result(5),
         lambda: list(task.stream("items", 3)), lambda: list(task.map("echo", [1])), lambda: task.start().result(5),
         lambda: task.restart().result(5), lambda: task.stop().result(5), lambda: task.kill().result(5),
-        lambda: task.drain().result(5), lambda: task.send_signal(15),
+        lambda: task.drain().result(5), lambda: task.send_signal(15), lambda: task.wait_for("x").result(5),
+        lambda: task.wait().result(5), lambda: task.reload().result(5), lambda: list(items),
+        lambda: worker.start().result(5), lambda: worker.stop().result(5), lambda: worker.kill().result(5),
+        lambda: worker.drain().result(5), lambda: worker.resize(3).result(5), lambda: worker.wait_for("x").result(5),
         lambda: worker.get("echo").result(5), lambda: list(worker.map("echo", [1])), lambda: running.result(5),
     ):
         refused(ask)
     stop_all()
 for _ in range(3):
-    running = worker.get("nap", (0.05, 7))
+    running, items = worker.get("nap", (0.05, 7)), worker.stream("items", 1000)
     assert ended_well(copy(work))
-    assert running.result(20) == 7
+    assert (running.result(20), list(items)) == (7, list(range(1000)))
 """
 LETS_GO = """
 def work():
@@ -92,9 +95,8 @@ def work():
         assert heard.wait(20)
     left = CallableTask({faulty!r}, launcher=launcher)
     assert left.get("echo", 5).result(20) == 5  # and the exit of the copy stops it
-for _ in range(2):
-    copies = [copy(work) for _ in range(2)]
-    assert all([ended_well(pid) for pid in copies])
+copies = [copy(work) for _ in range(2)]
+assert all([ended_well(pid) for pid in copies])
 """
 A_POOL = """
 import multiprocessing
