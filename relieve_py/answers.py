@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback, StartError
-from relieve_py.serializers import Payload, Serializer, decode
+from relieve_py.serializers import Payload, Serializer, decode, first_line
 from relieve_py.texts import unpack
 
 
@@ -32,9 +33,24 @@ class Encoded:
         try:
             if self.is_error:
                 return None, remote_error(self.serializer, self.payload)
-            return decode(self.serializer, self.payload, self.what), None
+            return rebuilt(self.serializer, self.payload, self.what), None
         except DecodeError as error:
             return None, error
+
+
+def rebuilt(serializer: Serializer, payload: Payload, what: str) -> Any:
+    """What a child sent, as an object again. Raises DecodeError, whatever the code that rebuilds it raises.
+
+    A KeyboardInterrupt of the main thread passes: that is Ctrl-C, as far as anybody can tell.
+    """
+    try:
+        return decode(serializer, payload, what)
+    except DecodeError:
+        raise
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {first_line(error)}") from error
 
 
 def remote_error(serializer: Serializer, payload: Payload) -> BaseException:
@@ -47,13 +63,13 @@ def remote_error(serializer: Serializer, payload: Payload) -> BaseException:
     if not payload.buffers or not serializer.any_object:
         return plain
     try:
-        rebuilt = decode(serializer, Payload(payload.buffers[0], payload.buffers[1:]), "the exception")
+        exception = rebuilt(serializer, Payload(payload.buffers[0], payload.buffers[1:]), "the exception")
     except DecodeError:
         return plain
-    if not isinstance(rebuilt, Exception):
+    if not isinstance(exception, Exception):
         return plain
-    rebuilt.__cause__ = plain.__cause__
-    return rebuilt
+    exception.__cause__ = plain.__cause__
+    return exception
 
 
 def _outline(payload: Payload) -> RemoteError:

@@ -189,7 +189,7 @@ def encode(serializer: Serializer, obj: Any, /, **named_parts: Any) -> Payload:
                 break
         raise EncodeError(
             f"{named} cannot be sent with the {serializer.name} serializer: "
-            f"{type(culprit).__name__} object: {_first_line(error)}",
+            f"{type(culprit).__name__} object: {first_line(error)}",
             path=named,
         ) from error
 
@@ -204,11 +204,15 @@ def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
         hint = ""
         if isinstance(error, ModuleNotFoundError):
             hint = "; make that module importable here, or return plain data"
-        raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {_first_line(error)}{hint}") from error
+        raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {first_line(error)}{hint}") from error
 
 
-def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [""])[0]
+def first_line(error: BaseException) -> str:
+    """The first line of its text, also when it has none to give."""
+    try:
+        return (str(error).splitlines() or [""])[0]
+    except Exception as broken:
+        return f"<its __str__ raised {type(broken).__name__}>"
 
 
 def _beside(buffer: pickle.PickleBuffer, buffers: list[Bytes]) -> bool:

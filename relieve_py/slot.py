@@ -15,10 +15,11 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from relieve_py.answers import rebuilt
 from relieve_py.birth import Birth, Cradle
 from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.endings import Owner
-from relieve_py.errors import NotRunning, ProtocolError, RelieveError, StartError, copy_of
+from relieve_py.errors import EncodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
 from relieve_py.events import Strand, log_later
 from relieve_py.guard import MemoryGuard
 from relieve_py.launchers.base import Launcher
@@ -44,7 +45,7 @@ from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.replies import Reply, fail_after, settle_in_order
-from relieve_py.serializers import Payload, Serializer, decode, encode
+from relieve_py.serializers import Payload, Serializer, encode, first_line
 from relieve_py.spare import Spare
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.telling import error_payload
@@ -573,7 +574,7 @@ class Slot:
     def _event(self, birth: Birth, number: int, payload: Payload) -> None:
         """On the strand: an event of the child; with a number it is a question."""
         try:
-            name, args = decode(self._serializer, payload, "an event")
+            name, args = rebuilt(self._serializer, payload, "an event")
             name, args = str(name), list(args)
         except Exception as error:  # the child's doing, or its serializer's
             logger.error("task %r sent an event that cannot be rebuilt: %s", self.life.name, error)
@@ -587,19 +588,25 @@ class Slot:
 
     def _answer(self, birth: Birth, number: int, value: Any, error: BaseException | None) -> None:
         """On some strand: the answer to a child's question."""
-        kind = Kind.RESULT
         try:
-            if error is None:
-                payload = encode(self._serializer, value, answer=value)
-                payload.check()
-        except RelieveError as failure:
-            error = failure
-        if error is not None:
-            kind, payload = Kind.ERROR, error_payload(self._serializer, error)
+            kind, payload = self._answer_payload(value, error)
+        except BaseException as failure:  # code of the user runs there, and the child waits
+            refused = EncodeError(f"the answer cannot be sent: {type(failure).__name__}: {first_line(failure)}")
+            kind, payload = Kind.ERROR, error_payload(self._serializer, refused)
         frame = payload.to_frame(kind, number)
         with self._lock:
             if birth is self._line.birth:
                 self._line.post(frame)
+
+    def _answer_payload(self, value: Any, error: BaseException | None) -> tuple[Kind, Payload]:
+        if error is None:
+            try:
+                payload = encode(self._serializer, value, answer=value)
+                payload.check()
+                return Kind.RESULT, payload
+            except RelieveError as failure:
+                error = failure
+        return Kind.ERROR, error_payload(self._serializer, error)
 
     # -- the end of the process --------------------------------------------------------------------
 

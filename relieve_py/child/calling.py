@@ -11,7 +11,6 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import BEGUN, FINISHED
-from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Payload, decode, encode
 from relieve_py.telling import error_payload, missing_payload
@@ -21,10 +20,6 @@ if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
 
 GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
-
-
-IMPORT_GRACE = 0.01
-"""Seconds between two looks whether an import, which must not be broken off, is over. Less: more of them."""
 
 
 class Interrupted(BaseException):
@@ -118,6 +113,11 @@ class Caller:
                 return False
             return True
 
+    @property
+    def unheeded(self) -> bool:
+        """True while the main thread has yet to take note of an interruption."""
+        return self._interrupt > 0 and self._interrupt == self._current and self._async_task is None
+
     def credit(self, number: int, items: int) -> None:
         """That stream may send so many more items."""
         with self._credit:
@@ -133,7 +133,6 @@ class Caller:
             return
         if _importing(sys._getframe(1)):
             # An import that is broken off leaves half a module behind, which breaks every later use of it.
-            threading.Timer(IMPORT_GRACE, interrupt, (self._child.main_thread,)).start()
             return
         self._interrupt = 0
         raise Interrupted

@@ -45,6 +45,9 @@ from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
+INTERRUPT_AGAIN = 0.02
+"""Seconds until the main thread is interrupted again if it took no note: the signal does not wake it if it comes in the
+moment before a system call that blocks, and is put off during an import. Less: more of them; more: later."""
 
 
 class Child:
@@ -269,10 +272,15 @@ class Child:
     def _watch(self) -> None:
         hold_signals()  # they are the main thread's, which may hold them
         while True:
-            self._poller.wait(None)
+            if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None) and self._unheeded:
+                interrupt(self.main_thread)
             with self._reading:
                 if self._watching:
                     self._receive(_DONTWAIT)
+
+    @property
+    def _unheeded(self) -> bool:
+        return self._caller.unheeded or (self._stopping and self._in_program)
 
     def _interrupted(self) -> None:
         """In the main thread, as signal handler. Half a frame must never stay on the channel."""

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from faulting import DEADLINE, Pool, Row, case, error, make_task, stopped_child_of, value
+from faulting import DEADLINE, Ended, Pool, Row, case, error, make_task, stopped_child_of, value
 
-from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, TaskDied
+from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, ScriptTask, TaskDied
 
 Alone = Callable[..., CallableTask]
 TOO_LONG = error(CallTimeout, "took longer than 0.1 seconds", timeout=0.1)
@@ -94,6 +94,27 @@ def test_a_call_that_does_not_come_back_can_be_cancelled(pool: Pool, alone: Alon
     with pytest.raises(CallCancelled):
         reply.result(DEADLINE)
     assert after.result(DEADLINE) == 1
+
+
+@pytest.mark.fault(22)
+def test_an_interrupt_that_wakes_nobody_is_repeated(pool: Pool, alone: Alone) -> None:
+    task = alone(kill_timeout=DEADLINE)
+    pid = task.pid
+    TOO_LONG.check(Ended(error=task.options(timeout=0.1).get("miss_the_interrupt").exception(DEADLINE)))
+    assert task.get("echo", 1).result(DEADLINE / 2) == 1
+    assert task.pid == pid
+
+
+@pytest.mark.fault(22)
+def test_a_stop_that_wakes_nobody_is_repeated(launcher: str, tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text("import faulty\nfrom relieve_py import ipc\nipc.send('begun')\nfaulty.miss_the_interrupt()\n")
+    task = ScriptTask(program, launcher=launcher, kill_timeout=DEADLINE)
+    begun = task.wait_for("begun")
+    with task:
+        begun.result(DEADLINE)
+        exit = task.stop().result(DEADLINE / 2)
+        assert (exit.code, exit.forced) == (0, False)
 
 
 @pytest.mark.fault(17)

@@ -364,3 +364,10 @@ def hold_the_interpreter(seconds):
 
     ctypes.PyDLL(None).usleep(int(seconds * 1_000_000))
     return seconds
+
+
+def miss_the_interrupt(_=None):
+    """As if it came in the moment before the wait, when it wakes nobody."""
+    ours = signal.getsignal(signal.SIGURG)
+    signal.signal(signal.SIGURG, lambda *_: signal.signal(signal.SIGURG, ours))
+    sleep_for_ever()
