@@ -17,9 +17,10 @@ if os.path.dirname(FAULTY) not in sys.path:
 
 
 @pytest.fixture(scope="module")
-def shared_pool(launcher: str, shared: list[Worker]) -> Iterator[Pool]:
-    """Two tasks of faulty.py, running."""
-    pool = Pool(CloudWorker(make_task(launcher), size=2), launcher)
+def shared_pool(request: pytest.FixtureRequest, launcher: str, shared: list[Worker]) -> Iterator[Pool]:
+    """Two running tasks of the module's SCRIPT, or of faulty.py."""
+    task = make_task(launcher, script=getattr(request.module, "SCRIPT", FAULTY))
+    pool = Pool(CloudWorker(task, size=2), launcher)
     shared.append(pool.worker)
     with pool.worker:
         yield pool
