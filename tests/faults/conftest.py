@@ -34,12 +34,12 @@ def pool(shared_pool: Pool) -> Iterator[Pool]:
 
 
 @pytest.fixture
-def alone(launcher: str, shared_pool: Pool) -> Iterator[Callable[..., CallableTask]]:
-    """Makes running tasks of faulty.py for one test, which may do to their children what it wants."""
+def alone(request: pytest.FixtureRequest, launcher: str, shared_pool: Pool) -> Iterator[Callable[..., CallableTask]]:
+    """Makes running tasks of the module's script for one test, which may do to their children what it wants."""
     made: list[CallableTask] = []
 
     def make(**options: Any) -> CallableTask:
-        task = make_task(launcher, **options)
+        task = make_task(launcher, script=getattr(request.module, "SCRIPT", FAULTY), **options)
         made.append(task)
         task.start().result()
         return task
