@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -158,45 +157,3 @@ def test_children_that_kill_each_other(launcher: str, size: int) -> None:
                 assert reply.result() == victim
         assert [reply.result(DEADLINE) for reply in others] == list(range(2 * size))
         assert len({task.get("echo", n).result(DEADLINE) or task.pid for n, task in enumerate(tasks)}) == size
-
-
-@pytest.fixture
-def small_memory() -> Iterator[Callable[[int], int]]:
-    """Puts a process into a group whose memory ends at 64 MiB, where this system lets us make one."""
-    group = _memory_group()
-    if group is None:
-        pytest.skip("no memory cgroup can be made here: that needs root, or a delegated cgroup")
-    yield lambda pid: (group / "cgroup.procs").write_text(str(pid))
-    group.rmdir()
-
-
-def _memory_group() -> Path | None:
-    """A cgroup below our own, of the first or the second version."""
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
-        _, kinds, place = line.split(":", 2)
-        if kinds in ("", "memory"):
-            root = Path("/sys/fs/cgroup") / kinds / place.lstrip("/")
-            group = root / f"relieve-test-{os.getpid()}"
-            try:
-                group.mkdir()
-            except OSError:
-                continue
-            limit = group / ("memory.limit_in_bytes" if kinds else "memory.max")
-            if limit.exists():
-                limit.write_text(str(64 << 20))
-                return group
-            group.rmdir()
-    return None
-
-
-@pytest.mark.fault(25)
-@pytest.mark.skipif(sys.platform != "linux", reason="cgroups are Linux's")
-def test_a_child_that_the_kernel_kills_for_want_of_memory(
-    pool: Pool, alone: Alone, small_memory: Callable[[int], int]
-) -> None:
-    task = alone()
-    small_memory(task.pid or 0)
-    died = task.get("eat_memory", 256).exception(DEADLINE)
-    assert isinstance(died, TaskDied)
-    assert died.signal == "SIGKILL"
-    assert task.get("echo", 1).result(DEADLINE) == 1
