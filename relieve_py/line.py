@@ -54,6 +54,7 @@ class Line:
         self._parked = False  # callers read the channel, the I/O thread does not
         self._unparking = False  # a timer will look whether they still do
         self._callers_reads = self._reads_seen = 0
+        self._shared = False  # the I/O thread reads although a caller does
         self._handling = False  # a caller's thread is in the middle of handling frames
         self._sign_of_life = False  # something came, or was taken
 
@@ -104,31 +105,48 @@ class Line:
     def read_until(self, settled: Callable[[], bool], deadline: float | None, more: Callable[[], bool]) -> None:
         """Read on this thread until ``settled()``, the deadline, or somebody else has to do it. ``more()`` tells
         whether other answers are expected."""
-        if self._supervisor.here or not self._turns.take_to_wait():
+        if self._supervisor.here:
             return
+        if not self._turns.take_place():
+            self._share()
+            return
+        aside: list[bool] = []
+
+        def stand_aside() -> None:
+            aside.append(True)
+            self._leave_place(more)
+
         try:
-            # With the turn, the birth stays until all its calls have lost their number.
             birth = self.birth
             if birth is None or birth.hung_up or self._death is not None or settled():
                 return
             if not self._parked:
                 self._park(True)
+            fd = birth.channel.fileno()
+            if fd < 0:  # since the look above
+                return
             self._turns.wait(
-                birth.channel.fileno(),
+                fd,
                 lambda: settled() or self._death is not None,
                 functools.partial(self._read_as_caller, birth),
                 deadline,
+                stand_aside,
             )
         finally:
-            self._turns.give_back()
-            if self._handling or self._death is not None:
-                self._hand_over()
-            elif more():
-                self._park(False)
-            elif not self._unparking:
-                self._unparking = True
-                self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
-            self._callers_reads += 1
+            if not aside:
+                self._leave_place(more)
+
+    def _leave_place(self, more: Callable[[], bool]) -> None:
+        self._turns.leave_place()
+        self._shared = False
+        if self._handling or self._death is not None:
+            self._hand_over()
+        elif more():
+            self._park(False)
+        elif not self._unparking:
+            self._unparking = True
+            self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+        self._callers_reads += 1
 
     def attend(self) -> None:
         """Somebody waits without reading: the I/O thread has to."""
@@ -165,8 +183,19 @@ class Line:
             self._unparking = False
             self._park(False)
 
+    def _share(self) -> None:
+        """Another caller reads. In the main thread a signal handler may keep it from that, which may even wait for this
+        thread: the I/O thread reads, too."""
+        if self._turns.main_thread_reads:
+            with self.lock:
+                self._shared, self._parked = True, False
+                self._update_interest()
+
     def _read_as_caller(self, birth: Birth) -> bool:
-        """Read once. An interruption in the middle (Ctrl-C) may have lost a frame, and _hand_over looks for it."""
+        """Read once, unless the child is gone meanwhile. An interruption in the middle (Ctrl-C) may have lost a frame,
+        and _hand_over looks for it."""
+        if birth is not self.birth or birth.hung_up:
+            return False
         self._handling = True
         alive = self._receive(birth)
         self._handling = False
@@ -195,6 +224,10 @@ class Line:
                 if birth.channel.flush():
                     self._update_interest()
                 self._sign_of_life |= birth.channel.queued < queued
+            if self._turns.caller_reads and not self._shared:
+                self._parked = True  # until it leaves its place
+                self._update_interest()
+                return
         if self._turns.take():
             try:
                 self._receive(birth)

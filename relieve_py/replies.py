@@ -14,7 +14,7 @@ from relieve_py import copies
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.events import Strand
-from relieve_py.supervisor import shared
+from relieve_py.supervisor import shared, stand_aside
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
@@ -204,6 +204,7 @@ class Reply(Future[Any]):
 
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
+        stand_aside()
         supervisor = shared()
         deadline = supervisor.now() + timeout if timeout is not None else None
         call = self._call

@@ -47,7 +47,7 @@ from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.replies import Reply, fail_after, settle_in_order
 from relieve_py.serializers import Payload, Serializer, encode, first_line
 from relieve_py.spare import Spare
-from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.supervisor import Supervisor, Timer, stand_aside
 from relieve_py.telling import error_payload
 from relieve_py.traffic import Deeds, Traffic
 from relieve_py.wire import Frame, Kind
@@ -194,6 +194,7 @@ class Slot:
 
     def _ask(self, what: str, waiters: list[Reply], decide: Callable[[float], list[Instruction]]) -> Reply:
         self.must_be_mine()
+        stand_aside()  # who asked may wait for the answer in any way
         reply = self._reply(what)
 
         def decided(now: float) -> list[Instruction]:

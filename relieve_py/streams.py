@@ -11,7 +11,7 @@ from relieve_py import copies
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.replies import Waiter
-from relieve_py.supervisor import shared
+from relieve_py.supervisor import shared, stand_aside
 from relieve_py.wire import STREAM_WINDOW
 
 if TYPE_CHECKING:
@@ -146,6 +146,7 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
     def __next__(self) -> Any:
         items = self._items
         if not items.settled():
+            stand_aside()
             call = self._call
             if call.carrier is not None and call.number:
                 call.carrier.read_for(call, None)

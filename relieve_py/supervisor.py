@@ -205,10 +205,23 @@ class Supervisor:
 
 class _OfThread(threading.local):
     stand_in: Supervisor | None = None
+    """What all that is made on this thread takes for the shared supervisor; for ``testing``, which has no threads."""
+    stand_aside: Callable[[], object] | None = None
+    """Has another thread read the channel for which this one waits at the moment."""
 
 
 of_thread = _OfThread()
-"""What all that is made on this thread takes for the shared supervisor; for ``testing``, which has no threads."""
+
+
+def stand_aside() -> None:
+    """Called by what will wait, or have others wait. If this thread is in the middle of waiting for a channel, then
+    this is a signal handler, and what it waits for may come on that channel: the I/O thread reads it from now on."""
+    hand_over = of_thread.stand_aside
+    if hand_over is not None:
+        of_thread.stand_aside = None
+        hand_over()
+
+
 _shared: Supervisor | None = None
 _shared_lock = threading.Lock()  # owner: whoever makes or forgets the shared supervisor
 

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from relieve_py.supervisor import LONGEST_WAIT
+from relieve_py.supervisor import LONGEST_WAIT, of_thread
 
 
 class Wake:
@@ -22,8 +22,10 @@ class Wake:
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
         self.pid = os.getpid()
-        self.poll = select.poll()
-        self.poll.register(self._read, select.POLLIN)
+        self.of_main = threading.current_thread() is threading.main_thread()
+        self.polling = False  # what runs on its thread meanwhile is a signal handler
+        self._poll = select.poll()
+        self._poll.register(self._read, select.POLLIN)
 
     def set(self) -> None:
         """Wake it, now or when it next waits."""
@@ -34,6 +36,21 @@ class Wake:
         """Be ready to be woken again."""
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
+
+    def watch(self, fd: int, yes: bool) -> None:
+        """Wait for that descriptor, too, or no more."""
+        if yes:
+            self._poll.register(fd, select.POLLIN)
+        else:
+            self._poll.unregister(fd)
+
+    def wait(self, seconds: float, stand_aside: Callable[[], object] | None) -> list[int]:
+        """The descriptors that can be read. ``stand_aside()`` is called by a signal handler that waits, too."""
+        self.polling, of_thread.stand_aside = True, stand_aside
+        try:
+            return [fd for fd, _ in self._poll.poll(seconds * 1000)]
+        finally:
+            self.polling, of_thread.stand_aside = False, None
 
     def __del__(self) -> None:
         if self._read >= 0:
@@ -56,59 +73,91 @@ def _my_wake() -> Wake:
 
 
 class Turns:
-    """The turn to read one slot's channel."""
+    """The turn to read one slot's channel, and the place of the one caller that waits for it.
+
+    The caller has the turn only while it reads, not while it sleeps: in the main thread a signal handler may run then,
+    for as long as it likes.
+    """
 
     def __init__(self) -> None:
         self._turn = threading.Lock()  # owner: the thread that reads the channel
-        self._waiting: Wake | None = None  # of a caller that has the turn
+        self._place = threading.Lock()  # owner: the caller that waits for the channel
+        self._waiting: Wake | None = None  # of that caller
 
     @property
     def caller_reads(self) -> bool:
-        """True while a caller has the turn, so that the I/O thread should not look at the channel."""
+        """True while a caller waits, so that the I/O thread need not look at the channel."""
         return self._waiting is not None
+
+    @property
+    def main_thread_reads(self) -> bool:
+        """True while that caller is the main thread."""
+        wake = self._waiting
+        return wake is not None and wake.of_main
 
     def take(self) -> bool:
         """Take the turn; False when another thread has it."""
         return self._turn.acquire(blocking=False)
 
-    def take_to_wait(self) -> bool:
-        """Take the turn as a caller that will wait in ``wait``."""
+    def give_back(self) -> None:
+        """End the turn."""
+        self._turn.release()
+
+    def take_place(self) -> bool:
+        """Become the caller that will wait in ``wait``; False when another is, or this thread waits already."""
         try:
             wake = _my_wake()
         except OSError:  # no descriptors left: the I/O thread reads
             return False
-        if not self._turn.acquire(blocking=False):
+        if wake.polling or not self._place.acquire(blocking=False):
             return False
         self._waiting = wake
         return True
 
-    def give_back(self) -> None:
-        """End the turn."""
-        self._waiting = None
-        self._turn.release()
+    def leave_place(self) -> None:
+        """Wait no more."""
+        wake, self._waiting = self._waiting, None
+        if wake is not None and wake.polling:  # in a signal handler: there is nothing to wait for below it any more
+            wake.set()
+        self._place.release()
 
     def nudge(self) -> None:
-        """Something happened elsewhere that the caller who has the turn may be waiting for."""
+        """Something happened elsewhere that the caller who waits may be waiting for."""
         wake = self._waiting
         if wake is not None and wake is not _of_thread.wake:
             wake.set()
 
-    def wait(self, fd: int, done: Callable[[], bool], read: Callable[[], bool], deadline: float | None) -> None:
-        """Read until ``done()``, the deadline, or ``read()`` says that there is nothing more to read."""
+    def wait(
+        self,
+        fd: int,
+        done: Callable[[], bool],
+        read: Callable[[], bool],
+        deadline: float | None,
+        stand_aside: Callable[[], object] | None = None,
+    ) -> None:
+        """Read until ``done()``, the deadline, or ``read()`` says that there is nothing more to read.
+
+        ``stand_aside()`` is called when a signal handler runs in the middle and waits for something itself, which may
+        come on this very channel: it leaves the place, and then this returns.
+        """
         wake = self._waiting
         assert wake is not None
-        wake.poll.register(fd, select.POLLIN)
+        wake.watch(fd, True)
         try:
             while not done():
                 left = LONGEST_WAIT if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
-                ready = [found for found, _ in wake.poll.poll(left * 1000)]
+                ready = wake.wait(left, stand_aside)
+                if self._waiting is not wake:
+                    return
                 if ready and ready != [fd]:
                     wake.clear()
                     if done():
                         return
-                if fd in ready and not read():
-                    return
+                if fd in ready:
+                    with self._turn:
+                        if not read():
+                            return
                 if deadline is not None and time.monotonic() >= deadline:
                     return
         finally:
-            wake.poll.unregister(fd)
+            wake.watch(fd, False)

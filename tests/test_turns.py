@@ -33,12 +33,12 @@ class Waiting:
         assert self.taken.wait(10)
 
     def _run(self) -> None:
-        assert self._turns.take_to_wait()
+        assert self._turns.take_place()
         self.taken.set()
         try:
             self._turns.wait(self._fd, self.done.is_set, self._read, self._deadline)
         finally:
-            self._turns.give_back()
+            self._turns.leave_place()
 
     def _read(self) -> bool:
         self.got += os.read(self._fd, 1)
@@ -53,13 +53,23 @@ def test_one_has_the_turn_at_a_time() -> None:
     turns = Turns()
     assert turns.take()
     assert not turns.take()
-    assert not turns.take_to_wait()
-    turns.give_back()
-    assert turns.take_to_wait()
-    assert not turns.take()
     turns.give_back()
     assert turns.take()
     turns.give_back()
+
+
+def test_one_caller_has_the_place_at_a_time_and_the_turn_only_while_it_reads(pipe: tuple[int, int]) -> None:
+    turns, had = Turns(), []
+    assert turns.take_place()
+    assert not turns.take_place()
+    assert turns.take()
+    turns.give_back()
+    os.write(pipe[1], b"x")
+    turns.wait(pipe[0], lambda: False, lambda: had.append(turns.take()), None)
+    assert had == [False]
+    turns.leave_place()
+    assert turns.take_place()
+    turns.leave_place()
 
 
 def test_the_io_thread_is_told_while_a_caller_reads() -> None:
@@ -67,31 +77,26 @@ def test_the_io_thread_is_told_while_a_caller_reads() -> None:
     turns.take()
     assert not turns.caller_reads
     turns.give_back()
-    turns.take_to_wait()
+    turns.take_place()
     assert turns.caller_reads
-    turns.give_back()
+    assert turns.main_thread_reads
+    turns.leave_place()
     assert not turns.caller_reads
+    assert not turns.main_thread_reads
 
 
-def test_a_failed_take_changes_nothing() -> None:
-    turns = Turns()
-    turns.take()
-    turns.take_to_wait()
-    assert not turns.caller_reads
-    turns.give_back()
-
-
-def test_many_threads_never_have_the_turn_together() -> None:
+@pytest.mark.parametrize("what", ["turn", "place"])
+def test_many_threads_never_have_it_together(what: str) -> None:
     turns, inside, most, taken = Turns(), [0], [0], [0]
 
     def grab() -> None:
         for _ in range(300):
-            if turns.take() if taken[0] % 2 else turns.take_to_wait():
+            if turns.take() if what == "turn" else turns.take_place():
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 taken[0] += 1
                 inside[0] -= 1
-                turns.give_back()
+                turns.give_back() if what == "turn" else turns.leave_place()
 
     threads = [threading.Thread(target=grab) for _ in range(6)]
     for thread in threads:
@@ -104,18 +109,18 @@ def test_many_threads_never_have_the_turn_together() -> None:
 
 def test_what_is_done_already_is_not_waited_for(pipe: tuple[int, int]) -> None:
     turns = Turns()
-    turns.take_to_wait()
+    turns.take_place()
     turns.wait(pipe[0], lambda: True, lambda: pytest.fail("there is nothing to read"), None)
-    turns.give_back()
+    turns.leave_place()
 
 
 def test_the_deadline_is_kept_though_there_is_always_more_to_read(pipe: tuple[int, int]) -> None:
     turns = Turns()
     os.write(pipe[1], b"x")  # which nobody takes out
     reads: list[int] = []
-    turns.take_to_wait()
+    turns.take_place()
     turns.wait(pipe[0], lambda: len(reads) > 1_000_000, lambda: reads.append(1) is None, time.monotonic() + 0.05)
-    turns.give_back()
+    turns.leave_place()
     assert 0 < len(reads) < 1_000_000
 
 
@@ -123,9 +128,9 @@ def test_the_caller_reads_until_it_has_what_it_wants(pipe: tuple[int, int]) -> N
     turns = Turns()
     os.write(pipe[1], b"abcdef")
     got: list[bytes] = []
-    turns.take_to_wait()
+    turns.take_place()
     turns.wait(pipe[0], lambda: len(got) == 3, lambda: got.append(os.read(pipe[0], 1)) is None, None)
-    turns.give_back()
+    turns.leave_place()
     assert got == [b"a", b"b", b"c"]
 
 
@@ -140,9 +145,9 @@ def test_the_caller_stops_when_there_is_nothing_more_to_read(pipe: tuple[int, in
 def test_the_caller_stops_at_its_deadline_and_not_before(pipe: tuple[int, int], seconds: float) -> None:
     turns = Turns()
     deadline = time.monotonic() + seconds
-    turns.take_to_wait()
+    turns.take_place()
     turns.wait(pipe[0], lambda: False, lambda: True, deadline)
-    turns.give_back()
+    turns.leave_place()
     assert time.monotonic() >= deadline
 
 
@@ -176,7 +181,7 @@ def test_a_nudge_for_nothing_disturbs_nobody(pipe: tuple[int, int]) -> None:
 def test_a_nudge_before_the_wait_is_not_lost(pipe: tuple[int, int]) -> None:
     """What the caller waits for happens after it took the turn and before it sleeps."""
     turns = Turns()
-    turns.take_to_wait()
+    turns.take_place()
     happened = threading.Event()
     looked = threading.Event()
 
@@ -191,18 +196,18 @@ def test_a_nudge_before_the_wait_is_not_lost(pipe: tuple[int, int]) -> None:
         return False
 
     turns.wait(pipe[0], done, lambda: True, time.monotonic() + 10)
-    turns.give_back()
+    turns.leave_place()
     assert looked.is_set()
     assert happened.is_set()
 
 
 def test_a_nudge_by_the_waiting_thread_itself_is_no_wake(pipe: tuple[int, int]) -> None:
     turns = Turns()
-    turns.take_to_wait()
+    turns.take_place()
     turns.nudge()
     start = time.monotonic()
     turns.wait(pipe[0], lambda: False, lambda: pytest.fail("nothing to read"), start + 0.02)
-    turns.give_back()
+    turns.leave_place()
     assert time.monotonic() - start >= 0.02
 
 
@@ -228,14 +233,14 @@ def test_each_thread_waits_with_a_pipe_of_its_own_and_closes_it(pipe: tuple[int,
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_a_forked_process_does_not_wake_its_parent(pipe: tuple[int, int]) -> None:
     turns = Turns()
-    turns.take_to_wait()
-    turns.give_back()  # this thread has its pipe now
+    turns.take_place()
+    turns.leave_place()  # this thread has its pipe now
     pid = os.fork()
     if pid == 0:
         code = 9
         try:
             own = Turns()
-            own.take_to_wait()
+            own.take_place()
             waker = threading.Thread(target=own.nudge)
             waker.start()
             waker.join()
@@ -243,9 +248,9 @@ def test_a_forked_process_does_not_wake_its_parent(pipe: tuple[int, int]) -> Non
         finally:
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
-    turns.take_to_wait()
+    turns.take_place()
     start = time.monotonic()
     looks = []
     turns.wait(pipe[0], lambda: bool(looks.append(1)), lambda: True, start + 0.02)
-    turns.give_back()
+    turns.leave_place()
     assert len(looks) <= 2, "the copy's nudge woke this process"
