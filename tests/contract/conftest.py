@@ -59,4 +59,4 @@ class Gate:
     def open(self, text: str = "open") -> None:
         """Let one child pass; blocks until it waits."""
         with open(self.path, "w") as file:
-            file.write(text)
+            file.write(f"{text}\n")  # a line: its end shows although a child of fork() has this file open, too

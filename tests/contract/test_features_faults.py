@@ -78,7 +78,7 @@ def test_a_call_that_waits_too_long_for_its_turn_fails_by_name(tmp_path: Path) -
                 late.result(T)
             with pytest.raises(TimeoutError, match="still has open calls after"):
                 remote.drain(0.05).result(T)
-            (tmp_path / "gate").write_text("now")
+            (tmp_path / "gate").write_text("now\n")
             assert (running.result(T), later.result(T)) == ("now", 2)
             assert remote.drain(T).result(T) is remote
         slow = task.options(queue_timeout=0.05).get("nap", 0.2)

@@ -26,7 +26,7 @@ def version(tmp_path: Path) -> Write:
             f"import os, time\nfrom relieve_py import ipc\n{first}\n"
             f"def version(): return {number}\n"
             "def pid(): return os.getpid()\n"
-            "def hold(path):\n    ipc.send('holding')\n    return open(path).read()\n"
+            "def hold(path):\n    ipc.send('holding')\n    return open(path).readline().strip()\n"
         )
         return str(path)
 
@@ -61,7 +61,7 @@ def test_what_runs_is_finished_and_what_waits_goes_to_the_new_child(launcher: st
         holding.result(T)
         version(2)
         reloaded = task.reload()
-        held.write_text("done")
+        held.write_text("done\n")
         assert running.result(T) == "done"
         assert reloaded.result(T) is task
         assert queued.result(T) in (1, 2)

@@ -226,7 +226,7 @@ def wait_for_file(path):
     """Blocks until somebody writes to the named pipe at path; returns what was written."""
     ipc.send("waiting", os.getpid())
     with open(path) as file:
-        return file.read()
+        return file.readline().rstrip("\n")
 
 
 def nap(seconds):
