@@ -13,6 +13,7 @@ from typing import Any
 import faulty
 import pytest
 from faulting import DEADLINE, FAULTY, WAYS, Built, Pool, Row, case, error, stopped_child_of, value
+from sizes import size
 
 from relieve_py import CallableTask, DecodeError, EncodeError, RemoteError, TaskDied
 
@@ -66,7 +67,7 @@ def test_a_child_that_dies_while_a_large_argument_is_written(pool: Pool, alone: 
     """It never began the call, so the next child gets it, whole."""
     task = alone()
     pid = stopped_child_of(task)
-    data = bytes((256 if pool.launcher == "forkserver" else 32) << 20)
+    data = bytes(size(128 if pool.launcher == "forkserver" else 32, 256) << 20)
     large, items = task.get("size_of", data), task.stream("echo", [1, 2])
     os.kill(pid, signal.SIGKILL)
     assert large.result(DEADLINE) == len(data)
