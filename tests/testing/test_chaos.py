@@ -108,6 +108,12 @@ def test_a_stopped_child_is_replaced_when_its_call_has_a_timeout() -> None:
         assert task.pid != stopped
 
 
+def test_a_stopped_child_is_replaced_when_its_task_has_a_heartbeat() -> None:
+    with Chaos(stop=1.0) as chaos, CallableTask(WORK, heartbeat=0.5, kill_timeout=0.05) as task:
+        assert isinstance(task.get("same", 1).exception(10), TaskDied)
+        assert chaos.counts.stops == 1
+
+
 def test_a_delayed_call_is_late_and_can_be_cancelled() -> None:
     with Chaos(delay=1.0, delay_seconds=0.1) as chaos, CallableTask(WORK) as task:
         begin = time.monotonic()
