@@ -64,7 +64,7 @@ script, launcher, doing, seed = sys.argv[1:]
 chance = random.Random(seed)
 
 def tasks(count=3):
-    return [CallableTask(script, launcher=launcher) for _ in range(count)]
+    return [CallableTask(script, launcher=launcher, start_timeout=300) for _ in range(count)]
 
 def started(all):
     for start in [task.start() for task in all]:

@@ -10,7 +10,7 @@ import signal
 import threading
 import weakref
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -143,8 +143,18 @@ class Worker(Entered, Listening):
         return gather([task.kill(signum) for task in self], self.emitter.strand, _results)
 
     def restart(self) -> Reply:
-        """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
-        return gather([task.restart() for task in self], self.emitter.strand, self._all_started)
+        """Restart every task. The Reply gives the worker once all are ready again. It raises StartError; or Stopped
+        when a task is being stopped, and the others are restarted all the same."""
+        return gather([self._asked(task.restart) for task in self], self.emitter.strand, self._all_started)
+
+    def _asked(self, what: Callable[[], Reply]) -> Reply:
+        """What it gives; what it raises, as a Reply, so that the other tasks are asked all the same."""
+        try:
+            return what()
+        except RelieveError as error:  # such as Stopped, of a task that somebody stops
+            refused = Reply(None, self.emitter.strand)
+            refused.fail(error)
+            return refused
 
     def reload(self) -> Reply:
         """Replace every child by another, one task after the other, each new one ready before the old one leaves.

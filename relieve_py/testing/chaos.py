@@ -52,7 +52,7 @@ class Chaos:
     its first item or after that.
 
     - ``kill``: the child dies by SIGKILL.
-    - ``stop``: it is stopped by SIGSTOP; nothing but a ``timeout`` of the call or the ``heartbeat`` of the task notices.
+    - ``stop``: it is stopped by SIGSTOP; only a ``timeout`` of the call or the ``heartbeat`` of the task notices.
     - ``delay``: the call begins ``delay_seconds`` late.
     - ``corrupt``: the child writes garbage to its channel, for which its parent kills and replaces it.
 

@@ -26,8 +26,8 @@ _BYTES = mmap.PAGESIZE
 
 class Page:
     """A page of memory that the parent shares with the children of one task, one after the other: whether chaos is on,
-    and how often each thing has happened. Only a child counts, so that a count is there before the child dies of it; and
-    of the two children that a task may have for a moment, only one is given calls."""
+    and how often each thing has happened. Only a child counts, so that a count is there before the child dies of it;
+    and of two children that a task may have for a moment, only one is given calls."""
 
     def __init__(self, path: str, *, make: bool = False) -> None:
         """Raises OSError: FileNotFoundError when the chaos is over."""

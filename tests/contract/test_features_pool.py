@@ -86,6 +86,21 @@ def test_nobody_waits_for_a_task_that_was_stopped() -> None:
         task._slot.until_ready()
 
 
+def test_a_task_that_is_stopping_keeps_no_other_from_being_restarted(gate: Callable[[], Any]) -> None:
+    held = gate()
+    with Worker(CallableTask(KITCHEN, name="first"), CallableTask(KITCHEN, name="second")) as worker:
+        old = worker.task("second").pid
+        running = worker.task("first").get("wait_for_file", held.path)
+        stopped = worker.task("first").stop()
+        restarted = worker.restart()
+        held.open()
+        with pytest.raises(relieve_py.Stopped, match="first"):
+            restarted.result(T)
+        assert worker.task("second").pid not in (old, None)
+        assert running.result(T) == "open"
+        stopped.result(T)
+
+
 class StartsAtOnce(CallableTask):
     """A task that is started, by whoever sees it, before its worker comes to do so."""
 
