@@ -80,7 +80,7 @@ class Birth:
 
     def __init__(self, parent: Parent, generation: int, cradle: Cradle) -> None:
         self._parent = parent
-        self._cradle = cradle
+        self.cradle = cradle
         self.generation = generation
         self.channel = cradle.channel
         self.process: Process | None = None
@@ -95,12 +95,12 @@ class Birth:
     @property
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
-        return self._cradle.begun
+        return self.cradle.begun
 
     @property
     def box(self) -> Reader | None:
         """Where the child leaves its last words; None when it leaves none."""
-        return self._cradle.box
+        return self.cradle.box
 
     def signal(self, signum: int) -> None:
         """Send the child a signal; nothing happens when there is none."""
@@ -133,12 +133,12 @@ class Birth:
 
     def launch(self, launcher: Launcher) -> None:
         """Have the child made."""
-        launcher.launch(self._cradle.spec, self)
+        launcher.launch(self.cradle.spec, self)
 
     def launched(self, process: Process) -> None:
         """The launcher says: it exists."""
         self.process = process
-        self._cradle.hand_over()
+        self.cradle.hand_over()
         if self._abandoned:
             process.signal(signal.SIGKILL)
             return
@@ -148,13 +148,13 @@ class Birth:
 
     def refused(self, error: OSError) -> None:
         """The launcher says: the system would not."""
-        self._cradle.hand_over()
+        self.cradle.hand_over()
         if not self._abandoned:
             self._parent.unborn(self, error)
 
     def lost(self) -> None:
         """The launcher says: what makes children died."""
-        self._cradle.hand_over()
+        self.cradle.hand_over()
         if not self._abandoned:
             self._parent.lost(self)
 
@@ -175,7 +175,7 @@ class Birth:
     def forget(self) -> None:
         """In a process that was just forked: close the copies."""
         self.hung_up = True
-        self._cradle.hand_over()
+        self.cradle.hand_over()
         self.channel.close()
         if self.process is not None:
             self.process.close()
@@ -183,7 +183,7 @@ class Birth:
     def close(self) -> None:
         """Let go of everything. The channel must not be watched any more."""
         self.hung_up = True
-        self._cradle.close()
+        self.cradle.close()
         if self.process is not None:
             self.process.close()
             self.process = None

@@ -233,7 +233,7 @@ class CloudWorker(Remote, Worker):
             dropped = self._delays.drop(call) or self._backlog.drop(call)
             self._lock.notify_all()
         if dropped:
-            self._settle_drained()
+            self._pump()  # what was behind it may go, or there is nothing left
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
@@ -242,7 +242,7 @@ class CloudWorker(Remote, Worker):
             self._lock.notify_all()
         if dropped:
             call.reply.fail(error)
-            self._settle_drained()
+            self._pump()
         return dropped
 
     def read_for(self, call: Call, deadline: float | None) -> None:
@@ -323,6 +323,7 @@ class CloudWorker(Remote, Worker):
                     again, self._pump_again = self._pump_again, False
                     self._pumping = again
             if not again:
+                self._settle_drained()  # what nobody takes, or no strategy can place, has ended without a task
                 return
 
     def _dispatch_one(self) -> bool:
@@ -363,10 +364,11 @@ class CloudWorker(Remote, Worker):
         return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.closed)
 
     def _wake_one(self) -> None:
-        """Have a sleeping task started for the calls that wait, unless enough are on their way."""
+        """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
+        their way."""
         tasks = list(self)
         coming = sum(task.state is State.STARTING for task in tasks)
-        sleeper = next((task for task in tasks if task.state is State.ASLEEP), None)
+        sleeper = next((task for task in tasks if task.state in (State.ASLEEP, State.NEW)), None)
         if sleeper is not None and coming < len(self._backlog.waiting):
             sleeper._slot.wake()
 
@@ -416,7 +418,8 @@ class CloudWorker(Remote, Worker):
         return super().start()
 
     def restart(self) -> Reply:
-        """Restart every task. The Reply gives the worker once all are ready again, or raises StartError."""
+        """Restart every task. The Reply gives the worker once all are ready again, or raises StartError; or Stopped,
+        when a task was being stopped, which is then not restarted."""
         with self._lock:
             self._stopping = False
         return super().restart()

@@ -293,7 +293,9 @@ class Lifecycle:
         return [told, *self._leave_for(State.ASLEEP), *self._ask_stop(now + self.kill_timeout)]
 
     def wake(self, now: float) -> list[Instruction]:
-        """There is work: a task that sleeps, or is about to, has to have a child."""
+        """There is work: a task that sleeps, or is about to, or was never started, has to have a child."""
+        if self.state is State.NEW:
+            return self.start(now)
         if self.state is State.ASLEEP:
             return self._relaunch(now, 0.0)
         if self.state is State.STOPPING and self._next is State.ASLEEP:

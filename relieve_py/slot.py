@@ -112,6 +112,16 @@ class Slot:
         with _all_lock:
             _all.add(self)
 
+    @property
+    def supervisor(self) -> Supervisor:
+        """What its deeds are done by."""
+        return self._supervisor
+
+    @property
+    def birth(self) -> Birth | None:
+        """The child that it has, or is about to have."""
+        return self._line.birth
+
     def now(self) -> float:
         """The time that its times go by."""
         return self._supervisor.now()
@@ -490,8 +500,8 @@ class Slot:
                 after += [functools.partial(waiter.settle, self.owner.face) for waiter in waiters]
             else:
                 self._start_waiters += waiters
-                if self.life.state is State.READY:
-                    self.carry_out(self.life.restart(self._supervisor.now()), after)
+                turn = self.life.restart if self.life.state is State.READY else self.life.wake  # it may have gone idle
+                self.carry_out(turn(self._supervisor.now()), after)
         if error is not None or followed or not self.life.accepts:
             self._discard_spare()
         self.do(after)
@@ -630,6 +640,14 @@ def all_slots() -> list[Slot]:
     """Every slot of this process."""
     with _all_lock:
         return list(_all)
+
+
+def leave_out(supervisor: Supervisor) -> list[Slot]:
+    """Its slots, which are none of this process's any more: nothing is done for them, so nobody may wait for them."""
+    with _all_lock:
+        left = [slot for slot in _all if slot.supervisor is supervisor]
+        _all.difference_update(left)
+    return left
 
 
 def _after_fork() -> None:

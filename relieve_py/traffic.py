@@ -157,6 +157,8 @@ class Traffic:
         with self._lock:
             if self._life.accepts:
                 self.table.requeue(calls)
+                if self._life.state is not State.READY:  # it may have gone to sleep meanwhile
+                    self._host.carry_out(self._life.wake(self._supervisor.now()), after)
                 self._pump(after)
             else:
                 error = self._life.refusal()

@@ -49,7 +49,7 @@ class Upkeep:
 
     def idle(self, now: float) -> float | None:
         """For how many seconds a child that runs no call has been idle, if that is too long."""
-        if self.policy.idle is None or now - self._idle_since < self.policy.idle:
+        if self.policy.idle is None or now < self._idle_since + self.policy.idle:  # the sum that next_look tells
             return None
         return now - self._idle_since
 

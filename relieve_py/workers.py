@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
@@ -160,9 +161,18 @@ class Worker(Entered, Listening):
         """Replace every child by another, one task after the other, each new one ready before the old one leaves.
 
         The Reply gives the worker. It raises the StartError of the first task whose new child could not start; that
-        task keeps its old child, and those after it are left as they are.
+        task keeps its old child, and those after it are left as they are. A task that is stopped or removed before its
+        turn stays so.
         """
-        return one_by_one([task.reload for task in self], self.emitter.strand, self)
+        steps = [functools.partial(self._reloaded, task, task._slot.life.stops) for task in self]
+        return one_by_one(steps, self.emitter.strand, self)
+
+    def _reloaded(self, task: Task, stops: int) -> Reply:
+        if task in self._members.values() and task._slot.life.stops == stops:
+            return task.reload()
+        skipped = Reply(None, self.emitter.strand)
+        skipped.settle(task)
+        return skipped
 
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once none of its tasks has open calls. Raises TimeoutError when one still has some

@@ -135,6 +135,7 @@ TABLE: dict[tuple[State, str], State | type[RelieveError]] = {
     (State.ASLEEP, "stop"): State.STOPPED,
     (State.ASLEEP, "kill"): State.STOPPED,
     (State.ASLEEP, "restart"): State.STARTING,
+    (State.NEW, "wake"): State.STARTING,
     (State.ASLEEP, "wake"): State.STARTING,
     (State.STOPPED, "start"): State.STARTING,
     (State.STOPPED, "stop"): State.STOPPED,

@@ -53,9 +53,9 @@ class Questions:
         self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
 
-    def ask(self) -> tuple[int, Answer]:
+    def ask(self, answer: Answer | None = None) -> tuple[int, Answer]:
         """The number of a new question, and where its answer will be."""
-        answer = Answer()
+        answer = answer or Answer()
         with self._lock:
             number = next(self._numbers)
             self._open[number] = answer

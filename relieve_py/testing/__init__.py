@@ -8,9 +8,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from relieve_py.testing.chaos import Chaos as Chaos
     from relieve_py.testing.chaos import ChaosCounts as ChaosCounts
+    from relieve_py.testing.children import SimulatedChild as SimulatedChild
+    from relieve_py.testing.scheduler import Stuck as Stuck
+    from relieve_py.testing.simulation import Simulation as Simulation
 
 _HOMES = {
     "chaos": ("Chaos", "ChaosCounts"),
+    "children": ("SimulatedChild",),
+    "scheduler": ("Stuck",),
+    "simulation": ("Simulation",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

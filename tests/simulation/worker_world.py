@@ -1,0 +1,221 @@
+"""A world of a CloudWorker and its tasks: the whole product but for processes, threads and time."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from typing import Any
+
+from accounts import STRATEGIES
+from ledger import Entry, Violation
+from slot_world import MODES, OPTIONS, OVER, POLICIES, RECYCLING
+from worlds import OnPurpose, World
+
+from relieve_py import CallableTask, CloudWorker
+from relieve_py.calls import DEFAULTS, Mode
+from relieve_py.errors import AlreadyRunning, RelieveError, Stopped
+from relieve_py.lifecycle import State
+from relieve_py.remote import Bound
+from relieve_py.testing.scheduler import Stuck
+
+
+class WorkerWorld(World):
+    """A CloudWorker."""
+
+    def __init__(self, choose: Callable[[int], int], size: int | None = None) -> None:
+        super().__init__(choose)
+        self.starts = self.exits = 0
+        self.strategy = self.draw(STRATEGIES)(lambda: not self.calm and self.choose(20) == 19)
+        self.stopped: set[str] = set()  # tasks that nobody wants to run
+        self.gone: list[Any] = []  # tasks that were removed
+        self.blocked = False  # a caller waits for room
+        task = CallableTask(
+            "t.py",
+            name="t",
+            launcher=self.launcher,
+            restart=self.draw(POLICIES),
+            start_timeout=self.draw((30.0, 2.0)),
+            recycle=self.draw(RECYCLING),
+            heartbeat=self.draw((None, None, None, 4.0)),
+        )
+        task.on("start", self._hear_start)
+        task.on("exit", self._hear_exit)
+        task.on("*", self._raise)
+        self.worker = CloudWorker(
+            task,
+            size=size or self.draw((2, 1, 3, 6)),
+            strategy=self.strategy,
+            max_pending=self.draw((None, None, 2)),
+            when_full=self.draw(("raise", "drop_oldest", "drop_newest", "wait")),
+            name="w",
+        )
+        self.worker.on("*", self._raise)
+
+    def _hear_start(self, record: Any) -> None:
+        self.starts += 1
+
+    def _hear_exit(self, record: Any) -> None:
+        self.exits += record.pid is not None
+
+    def _raise(self, *args: Any) -> None:
+        raise OnPurpose
+
+    # -- what users ask ----------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        """A call to the worker, or to one of its tasks."""
+        mode = self.draw(MODES)
+        entry = Entry(len(self.entries), mode, self.draw(OPTIONS) if mode is not Mode.EVENT else DEFAULTS)
+        direct = self.choose(8) == 7
+        target: Any = self.draw(list(self.worker)) if direct and len(self.worker) else self.worker
+        entry.to_worker = target is self.worker
+        ask = getattr(target if mode is Mode.EVENT else Bound(target, entry.options), mode.name.lower(), target.send)
+
+        def submit() -> Any:
+            reply = ask("work", entry.index)
+            entry.call = reply._call
+            if entry.call is not None:
+                self.by_data[bytes(entry.call.payload.data)] = entry
+            return reply
+
+        try:
+            self.enter_call(entry, submit)
+        except (RelieveError, Stuck):
+            self.entries.remove(entry)
+
+    def ask(self) -> None:
+        """Start, stop and the like, of the worker or of one task."""
+        whole = self.choose(2) == 0 or not len(self.worker)
+        target: Any = self.worker if whole else self.draw(list(self.worker))
+        what = self.draw(("restart", "stop", "start", "stop now", "kill", "drain", "reload", "resize", "remove"))
+        if what == "remove" and not len(self.worker):
+            return
+        tasks = list(self.worker) if whole else [target]
+        try:
+            reply = self._ask(what, target)
+        except (AlreadyRunning, Stopped):
+            if whole or what not in ("start", "restart", "reload"):
+                raise
+            return
+        names = {task.name for task in tasks}
+        if what in ("stop", "stop now", "kill"):
+            self.stopped |= names
+        elif what in ("start", "restart", "reload"):
+            self.stopped -= names
+        reply.mark_seen()
+        self.asked.append((what, reply))
+
+    def _ask(self, what: str, target: Any) -> Any:
+        match what:
+            case "stop now":
+                return target.stop(0.0)
+            case "kill":
+                return target.kill(self.draw((signal.SIGKILL, signal.SIGTERM)))
+            case "drain":
+                return target.drain(self.draw((None, 2.0)))
+            case "resize":
+                before = list(self.worker)
+                reply = self.worker.resize(self.draw((1, 2, 4)))
+                self._left([task for task in before if task not in list(self.worker)])
+                return reply
+            case "remove":
+                task = self.draw(list(self.worker))
+                reply = self.worker.remove(task)
+                self._left([task])
+                return reply
+        return getattr(target, what)()
+
+    def _left(self, tasks: list[Any]) -> None:
+        self.gone += tasks
+        self.stopped |= {task.name for task in tasks}
+
+    def act(self) -> None:
+        """One thing that the world does."""
+        match self.choose(16):
+            case 0 | 1 | 2 | 3 | 4 | 5:
+                self.submit()
+            case 6 | 7:
+                self.cancel_one()
+            case 8 | 9 | 10:
+                self.strike()
+            case 11 | 12:
+                self.ask()
+            case 13:
+                self.wait(self.draw((0.1, 1.0, 6.0, 40.0)))
+            case 14:
+                self.read_streams()
+            case 15:
+                self.spoil_launches()
+
+    # -- what holds --------------------------------------------------------------------------------
+
+    def launching(self, name: str) -> None:
+        if name in self.stopped:
+            raise Violation(f"rule 3: {name} is started again after it was stopped")
+
+    def refuses(self) -> bool:
+        return True
+
+    def check(self) -> None:
+        if self.strategy.broken:
+            raise Violation(self.strategy.broken)
+
+    def check_rest(self) -> None:
+        worker = self.worker
+        open_calls = 0
+        for task in (*worker, *self.gone):
+            table = task._slot.traffic.table
+            sent = [call for call in table.sent.values() if call is not None]
+            open_calls += sum(call.home is worker for call in (*sent, *table.waiting))
+            state = task._slot.life.state
+            if state in OVER and (table.sent or table.waiting):
+                raise Violation(f"rule 1: calls are left on {task.name}, which is {state.value}")
+        if open_calls != worker._backlog.out:
+            raise Violation(f"rule 6: {worker._backlog.out} calls are counted as out, and {open_calls} are")
+        if self.strategy.open != open_calls:
+            raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
+        if worker._backlog.waiting and worker._candidates(worker._backlog.waiting[0]):
+            raise Violation("rule 6: a call waits although a task has room for it")
+        if worker._backlog.waiting and worker._hopeless():
+            raise Violation("rule 1: a call waits for tasks that will never take one")
+        if worker._drain_waiters and worker._backlog.drained and not worker._delays:
+            raise Violation("rule 1: a drain is waited for and there is nothing left")
+
+    def finish(self) -> None:
+        """All goes well from here on: every call settles, and then a stop does."""
+        self.become_calm()
+        self.settle_down(lambda: not any(entry.open for entry in self.entries))
+        for entry in self.entries:
+            entry.check_outcome()
+        self.asked.append(("stop", self.worker.stop()))
+        self.stopped |= {task.name for task in self.worker}
+        self.settle_down(lambda: False)
+        for what, reply in self.asked:
+            if not reply.done():
+                raise Violation(f"rule 1: {what}() never settles")
+            reply.mark_seen()
+        if self.living():
+            raise Violation(f"rule 11: {self.living()} are left at the end")
+        for task in (*self.worker, *self.gone):
+            table = task._slot.traffic.table
+            left = (table.load, table.sent, task._slot.traffic._timers, table.unread.events)
+            if any(left) or task.state not in (State.STOPPED, State.FAILED):
+                raise Violation(f"rule 6: left at the end of {task!r}: {left}")
+        if self.starts != self.exits:
+            raise Violation(f"rule 2: {self.starts} starts were told and {self.exits} exits")
+
+
+def history(choose: Callable[[int], int]) -> WorkerWorld:
+    """One history of one worker."""
+    world = WorkerWorld(choose)
+    try:
+        world.submit()
+        for _ in range(2 + choose(12)):
+            for _ in range(choose(20)):
+                if not world.step():
+                    break
+            world.act()
+        world.finish()
+    finally:
+        world.close()
+    return world
