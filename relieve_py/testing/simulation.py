@@ -43,14 +43,15 @@ class Simulation:
         self.seed = seed
         self._scheduler = Scheduler(lambda below: int(draw() * below))
         self._scheduler.trace = trace
-        self._exports = exports
+        self.exports = exports
+        """What every child that is made from now on exports; None: what its own task names."""
         self._launcher = SimulatedLauncher(self._scheduler, self._code, ROOM)
         self._plugin = _Launchers(self._launcher)
         self._collected = False
         self._counters: list[Any] = []
 
     def _code(self, child: SimulatedChild) -> Code:
-        return Code(self._scheduler, self._exports, child)
+        return Code(self._scheduler, self.exports, child)
 
     def __enter__(self) -> Self:
         self._scheduler.enter()

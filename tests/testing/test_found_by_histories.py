@@ -67,7 +67,7 @@ def test_a_reload_of_a_task_that_goes_to_rest_meanwhile_settles(sim: Simulation)
             await sim.sleep(3.0 if Starting.children == 2 else 0.0)
 
     task = CallableTask("any", recycle=RecyclePolicy(idle=1.0))
-    sim._exports = Starting
+    sim.exports = Starting
     task.start().result()
     reloaded = task.reload()
     sim.advance(2.0)
@@ -99,7 +99,7 @@ def test_a_worker_restarts_the_others_when_one_is_being_stopped(sim: Simulation)
         async def stop(self) -> None:
             await sim.sleep(1.0)
 
-    sim._exports = Leaving
+    sim.exports = Leaving
     worker = CloudWorker(CallableTask("any"), size=3)
     worker.start().result()
     first, second, third = worker

@@ -73,7 +73,7 @@ class Shop:
 @pytest.fixture(params=range(3))
 def sim(request: pytest.FixtureRequest) -> Iterator[Simulation]:
     with Simulation(request.param) as simulation:
-        simulation._exports = Shop(simulation)
+        simulation.exports = Shop(simulation)
         yield simulation
 
 
@@ -115,7 +115,7 @@ def test_events_go_both_ways_and_questions_are_answered(sim: Simulation) -> None
         task.on("question", lambda n: n + 1)
         assert task.get("tell").result() == 42
         assert task.send("news", 7).result() is task
-        assert sim._exports.heard == [7]
+        assert sim.exports.heard == [7]
     assert heard == [1]
 
 
@@ -221,7 +221,7 @@ def story(seed: int) -> list[str]:
     """A trace of some calls and deaths."""
     lines: list[str] = []
     with Simulation(seed, trace=lines.append) as sim:
-        sim._exports = Shop(sim)
+        sim.exports = Shop(sim)
         worker = CloudWorker(CallableTask("any.py", name="t"), size=3, retries=2)
         replies = [worker.get("slow", 1.0) for _ in range(5)]
         sim.advance(0.5)
