@@ -469,14 +469,13 @@ class Lifecycle:
         while self._deaths and self._deaths[0] < now - self.policy.within:
             self._deaths.popleft()
         if len(self._deaths) > self.policy.max_restarts:
-            return self._give_up(
-                StartError(
-                    f"task {self.name!r} died {len(self._deaths)} times within {self.policy.within:g} seconds, which "
-                    f"is more than its RestartPolicy allows (max_restarts={self.policy.max_restarts}); the last "
-                    f"time: {self.exit.describe()}",
-                    task=self.name,
-                )
+            error = StartError(
+                f"task {self.name!r} died {len(self._deaths)} times within {self.policy.within:g} seconds, which is "
+                f"more than its RestartPolicy allows (max_restarts={self.policy.max_restarts}); the last time: "
+                f"{self.exit.describe()}",
+                task=self.name,
             )
+            return self._give_up(_with_notes(error, self.exit))
         return self._relaunch(now, self.policy.delay_before(1 if blamed else self._in_a_row, self._random()))
 
     def _relaunch(self, now: float, delay: float) -> list[Instruction]:
@@ -513,9 +512,9 @@ class Lifecycle:
         ]
 
     def _why_not_started(self) -> StartError:
-        if self._start_error is not None:
-            return self._start_error
         assert self.exit is not None
+        if self._start_error is not None:
+            return _with_notes(self._start_error, self.exit) if self.exit.forced else self._start_error
         error = StartError(f"task {self.name!r} ended before it was ready: {self.exit.describe()}", task=self.name)
         return _with_notes(error, self.exit)
 

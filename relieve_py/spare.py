@@ -117,9 +117,13 @@ class Spare:
     def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
         """It was reaped. Why it could not start was said before."""
         if self._line.read_out(birth, code, signum):
+            notes = birth.remains(signum).notes()
             self._close(birth)
             how = f"exit code {code}" if signum is None else f"signal {signum}"
-            self._fail(self._start_error(f"ended before it was ready: {how}"))
+            error = self._start_error(f"ended before it was ready: {how}")
+            for note in notes:
+                error.add_note(note)
+            self._fail(error)
 
     # -- what the child says -----------------------------------------------------------------------
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from support import T, script
+from support import T, heard, script
 
-from relieve_py import CallableTask, CallTimeout, RetriesExhausted, ScriptTask, StartError, TaskDied
+from relieve_py import CallableTask, CallTimeout, RestartPolicy, RetriesExhausted, ScriptTask, StartError, TaskDied
 from relieve_py.birth import Birth
 from relieve_py.blackbox import DUMP_SIGNAL
 from relieve_py.exits import current_stack
@@ -142,6 +142,42 @@ def test_a_child_that_died_before_it_was_ready_says_why(launcher: str, tmp_path:
     with pytest.raises(StartError, match="exit code 7") as caught:
         CallableTask(path, launcher=launcher).start().result(T)
     assert "no licence" in "".join(caught.value.__notes__)
+
+
+@needs_dumps
+def test_a_child_that_was_not_ready_in_time_says_where_it_is(launcher: str, tmp_path: Path) -> None:
+    path = tmp_path / "hangs.py"
+    path.write_text("import time\n\ndef start():\n    time.sleep(60)\n")
+    with pytest.raises(StartError, match="start_timeout") as caught:
+        CallableTask(path, launcher=launcher, start_timeout=1).start().result(T)
+    assert "in start" in "".join(caught.value.__notes__)
+
+
+def test_a_task_that_dies_too_often_tells_the_last_words_of_the_last(tmp_path: Path) -> None:
+    path = tmp_path / "dies_again.py"
+    path.write_text("import os, sys\nprint('again', file=sys.stderr)\nos._exit(1)\n")
+    task = ScriptTask(path, restart=RestartPolicy(max_restarts=1))
+    failed = heard(task, "error")
+    task.start()
+    ((failure,),) = failed.wait(1)
+    assert "max_restarts" in str(failure.error)
+    assert "again" in "".join(failure.error.__notes__)
+
+
+def test_a_reload_whose_next_child_dies_tells_its_last_words(tmp_path: Path) -> None:
+    path, broken = tmp_path / "reloaded.py", tmp_path / "broken"
+    path.write_text(
+        "import os, sys\n"
+        "def start():\n"
+        f"    if os.path.exists({str(broken)!r}):\n"
+        "        print('it is broken', file=sys.stderr)\n"
+        "        os._exit(4)\n"
+    )
+    with CallableTask(path) as task:
+        broken.touch()
+        with pytest.raises(StartError, match="exit code 4") as caught:
+            task.reload().result(T)
+        assert "it is broken" in "".join(caught.value.__notes__)
 
 
 def test_every_cause_has_its_own(task: CallableTask) -> None:

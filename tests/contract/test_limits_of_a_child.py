@@ -7,16 +7,11 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from subprocess import Popen
-from typing import Any
 
 import pytest
 from support import T, heard, script
 
 from relieve_py import CallableTask, LimitExceeded, Limits, RetriesExhausted, ScriptTask, TaskDied
-from relieve_py.outofmemory import memory_group
 
 LAST_WORDS = script("last_words.py")
 MEBI = 1 << 20
@@ -137,46 +132,3 @@ def test_a_kill_by_hand_is_not_blamed_on_the_kernel(launcher: str) -> None:
     assert isinstance(error, TaskDied)
     assert not error.out_of_memory
     assert "out-of-memory" not in str(error)
-
-
-@pytest.fixture
-def small_group() -> Iterator[Path]:
-    """A control group with little memory."""
-    found = memory_group(Path("/proc/self/cgroup").read_text()) if sys.platform == "linux" else None
-    if found is None or os.geteuid() != 0:
-        pytest.skip("needs root and control groups")
-    version, _ = found
-    parent = Path("/sys/fs/cgroup" if version == 2 else "/sys/fs/cgroup/memory")
-    group = parent / f"relieve_py-test-{os.getpid()}"
-    try:
-        group.mkdir()
-        (group / ("memory.max" if version == 2 else "memory.limit_in_bytes")).write_text(str(ROOM))
-    except OSError as error:
-        if group.exists():
-            group.rmdir()
-        pytest.skip(f"needs a control group of its own: {error}")
-    yield group
-    deadline = time.monotonic() + T
-    while group.exists():  # the last of its processes may be on its way out
-        try:
-            group.rmdir()
-        except OSError:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-
-
-def test_the_kernels_out_of_memory_killer_is_named(small_group: Path, program: Callable[..., Popen[str]]) -> None:
-    running: Any = program(
-        f"""
-        import os
-        open({str(small_group / "cgroup.procs")!r}, "w").write(str(os.getpid()))
-        from relieve_py import CallableTask
-        with CallableTask({LAST_WORDS!r}) as task:
-            exited = task.wait_for("exit")
-            error = task.get("eat", {ROOM // MEBI + 50}).exception(20)
-            print(type(error).__name__, error.out_of_memory, "out-of-memory killer" in str(error))
-            print(exited.result(20)[0].out_of_memory, task.get("ask_for", 1).result(20))
-        """
-    )
-    out, err = running.communicate(timeout=T)
-    assert out.splitlines() == ["TaskDied True True", f"True {MEBI}"], err
