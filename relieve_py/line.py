@@ -233,6 +233,7 @@ class Line:
                 self._receive(birth)
             finally:
                 self._turns.give_back()
+            self._turns.nudge()  # a caller may have begun to wait meanwhile, for what was in there
             if self._death is not None:
                 self._hand_over()
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import pickle
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import attrs
@@ -63,6 +64,7 @@ def run(play: Play) -> list[object]:
         for action in play.actions:
             puppet.act(action)
         puppet.die(play.code, None if play.code is not None else 9)
+        _wait_until(lambda: task.exit is not None)
         outcomes = [_outcome(how, reply) for how, reply in asked]
         if early is not None:
             early.join(PATIENCE)
@@ -94,6 +96,13 @@ def _outcome(how: str, reply: Any) -> object:
         return list(reply) if how == "stream" else reply.result(PATIENCE)
     except RelieveError as error:
         return error
+
+
+def _wait_until(so: Callable[[], bool]) -> None:
+    deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+    while not so():
+        assert time.monotonic() < deadline, "an exit is not noticed"
+        pause.wait(0.0005)
 
 
 def _probe(task: CallableTask) -> None:

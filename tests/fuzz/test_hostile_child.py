@@ -22,6 +22,7 @@ from relieve_py.birth import Cradle
 from relieve_py.serializers import JsonSerializer
 from relieve_py.supervisor import shared
 from relieve_py.texts import pack
+from relieve_py.turns import Wake
 from relieve_py.wire import HEADER, MAX_FRAME, STREAM_WINDOW, VERSION, Kind
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system has no way to do this, or to tell of it")
@@ -131,6 +132,30 @@ def test_a_caller_has_its_timeout_however_much_the_child_says() -> None:
         finally:
             over.set()
             thread.join()
+
+
+def test_a_caller_that_begins_to_wait_while_its_answer_is_read_by_another_is_woken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    wait, answered = Wake.wait, []
+    with played() as (task, puppet):
+        line = task._core.slot._line
+
+        def wait_late(wake: Wake, seconds: float, stand_aside: Any) -> list[int]:
+            if not answered:
+                answered.append(True)
+                line._shared = True
+                line._park(False)  # the I/O thread reads
+                puppet.send(frame_bytes(Kind.RESULT, 1, ANSWERS["json"]))
+                settled()
+                settled()
+            return wait(wake, seconds, stand_aside)
+
+        monkeypatch.setattr(Wake, "wait", wait_late)
+        began = time.monotonic()
+        assert task.get("something").result(PATIENCE) == ["answer"]
+        assert answered
+        assert time.monotonic() - began < PATIENCE / 2
 
 
 @pytest.mark.parametrize(
