@@ -255,6 +255,22 @@ def test_start_timeout_holds_when_the_server_is_frozen(pool: Pool, orders: Order
 
 
 @pytest.mark.fault(54)
+@pytest.mark.fault(48)
+@pytest.mark.skipif(not hasattr(os, "waitid"), reason="needs waitid: to see that the server is frozen")
+def test_a_child_that_comes_after_its_start_has_failed_is_killed(pool: Pool, orders: Orders) -> None:
+    """That it is gone is seen by the fixture that looks for what is left."""
+    orders.give(FREEZE, times=1)
+    task = make_task(pool.launcher, start_timeout=0.1)
+    started = task.start()
+    frozen = os.waitid(os.P_ALL, 0, os.WSTOPPED | os.WNOWAIT)
+    assert frozen is not None
+    with pytest.raises(StartError, match="start_timeout"):
+        started.result(DEADLINE)
+    os.kill(frozen.si_pid, signal.SIGCONT)
+    assert make_task(pool.launcher).get("echo", 1).result(DEADLINE) == 1
+
+
+@pytest.mark.fault(54)
 @pytest.mark.usefixtures("impatient")
 def test_a_server_that_freezes_over_a_launch_is_replaced(
     pool: Pool, orders: Orders, monkeypatch: pytest.MonkeyPatch
