@@ -195,7 +195,7 @@ class Reply(Future[Any]):
         if error is not None:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             # By way of the I/O thread: the collector may run this in the middle of a lock that the strand needs.
-            shared().post_from_finalizer(self._strand.submit, _log_unseen, what, error)
+            shared().post(self._strand.submit, _log_unseen, what, error)
 
     def _attend(self) -> None:
         """Somebody waits without reading."""

@@ -106,13 +106,6 @@ class Supervisor:
         if not self.here:
             self._wake()
 
-    def post_from_finalizer(self, function: Callable[..., object], *args: Any) -> None:
-        """The same for what the collector may run anywhere: also on the I/O thread, when that has just seen that there
-        is nothing to do and is about to sleep."""
-        if not self._closed:
-            self._posted.append((function, args))
-            self._wake()
-
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""
         timer = Timer(when, function, args)

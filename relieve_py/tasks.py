@@ -160,7 +160,7 @@ class Task(Entered, Listening):
         core.voice.take(self, keep=self._program)
         if not self._program:
             # By way of the I/O thread: the collector may run this in the middle of a lock.
-            gone = weakref.finalize(self, core.supervisor.post_from_finalizer, core.slot.let_go)
+            gone = weakref.finalize(self, core.supervisor.post, core.slot.let_go)
             gone.atexit = False
         core.extra_containers = list(plugins.containers_for(self))
         for interface in (*plugins.interfaces_for(self), *core.options.interfaces):
