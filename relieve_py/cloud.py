@@ -6,7 +6,6 @@ import collections
 import functools
 import logging
 import threading
-import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -28,9 +27,6 @@ from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
 
 logger = logging.getLogger("relieve_py")
-
-
-_with_waiting_calls: set[CloudWorker] = set()  # each changes its own membership, under its lock
 
 
 class CloudWorker(Remote, Worker):
@@ -77,7 +73,6 @@ class CloudWorker(Remote, Worker):
         self._pumping = self._pump_again = False
         self._delays = Delays(self.resubmit)
         self._backlog.take_all()
-        _with_waiting_calls.discard(self)
 
     # -- members -----------------------------------------------------------------------------------
 
@@ -91,8 +86,7 @@ class CloudWorker(Remote, Worker):
 
     def _joined(self, task: Task) -> None:
         self._with_strategy(lambda: self._strategy.push(task))
-        pump = weakref.WeakMethod(self._pump)  # a slot with a child does not keep the worker, which the user may let go
-        task._slot.traffic.on_room = lambda: (alive := pump()) and alive()
+        task._slot.traffic.on_room = self._pump
         self._pump()
 
     def _left(self, task: Task) -> None:
@@ -237,7 +231,6 @@ class CloudWorker(Remote, Worker):
         """A call that waits here was cancelled."""
         with self._lock:
             dropped = self._delays.drop(call) or self._backlog.drop(call)
-            self._keep_while_waiting()
             self._lock.notify_all()
         if dropped:
             self._pump()  # what was behind it may go, or there is nothing left
@@ -246,7 +239,6 @@ class CloudWorker(Remote, Worker):
         """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
         with self._lock:
             dropped = self._delays.drop(call) or self._backlog.drop(call)
-            self._keep_while_waiting()
             self._lock.notify_all()
         if dropped:
             call.reply.fail(error)
@@ -287,13 +279,6 @@ class CloudWorker(Remote, Worker):
         task = carrier.owner.face
         self._with_strategy(lambda: self._strategy.end(task, call))
         self._settle_drained()
-
-    def _keep_while_waiting(self) -> None:
-        """Under the lock: a call that waits here is with no task yet, which would keep its worker."""
-        if self._backlog.waiting:
-            _with_waiting_calls.add(self)
-        else:
-            _with_waiting_calls.discard(self)
 
     # -- dispatch ----------------------------------------------------------------------------------
 
@@ -345,7 +330,6 @@ class CloudWorker(Remote, Worker):
         """Give the first waiting call to a task; False when it has to wait."""
         with self._lock:
             if not self._backlog.waiting:
-                self._keep_while_waiting()
                 return False
             call = self._backlog.waiting[0]
             candidates = self._candidates(call)
@@ -355,8 +339,6 @@ class CloudWorker(Remote, Worker):
                 self._backlog.out += 1
             if candidates or lost:
                 self._lock.notify_all()  # who waits for room
-            if not candidates:
-                self._keep_while_waiting()
         if not candidates:
             self._wake_one()
             for call in lost:
@@ -447,7 +429,6 @@ class CloudWorker(Remote, Worker):
         with self._lock:
             self._stopping = True
             waiting = [*self._delays.take_all(), *self._backlog.take_all()]
-            self._keep_while_waiting()
             self._lock.notify_all()
         for call in waiting:
             call.reply.fail(Stopped(f"worker {self.name!r} was stopped"))

@@ -39,7 +39,6 @@ class Reply(Future[Any]):
         self._opening = threading.RLock()  # owner: the thread that decodes what came
         self._seen = False
         self._made_in = copies.here
-        self.keeps: object = None  # until this is settled: whom the user need not keep meanwhile
         self.asked_by_listener = False  # whoever waits may hold up the strand
         self._wakers: list[Callable[[], object]] = []
 
@@ -70,7 +69,7 @@ class Reply(Future[Any]):
         self._made_in = copies.here
         self._condition = threading.Condition()
         self._opening = threading.RLock()
-        self._call = self.keeps = None
+        self._call = None
         self._wakers.clear()
         self._done_callbacks: list[Callable[[Future[Any]], object]] = []
         if self._state not in ("FINISHED", "CANCELLED_AND_NOTIFIED"):
@@ -97,7 +96,7 @@ class Reply(Future[Any]):
     def _invoke_callbacks(self) -> None:
         with self._condition:
             wakers, self._wakers = self._wakers, []
-            self._call = self.keeps = None
+            self._call = None
         for waker in wakers:
             waker()
         callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks

@@ -9,7 +9,6 @@ import os
 import signal
 import sys
 import time
-import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, Unpack, cast
 
@@ -68,7 +67,7 @@ class _Core:
             dump_stacks=options.dump_stacks,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
-        supervisor = self.supervisor = shared()
+        supervisor = shared()
         self.slot = Slot(
             self.voice,
             supervisor,
@@ -145,7 +144,6 @@ class Task(Entered, Listening):
 
     _program: ClassVar[bool] = True
     _default_restart: ClassVar[RestartPolicy] = NEVER
-    _followed_by: tuple[object, ...] = ()  # workers, which it keeps
 
     def __init__(self, target: Target, **options: Unpack[TaskKeywords]) -> None:
         self._take(
@@ -155,13 +153,8 @@ class Task(Entered, Listening):
     def _take(self, core: _Core) -> None:
         self._core = core
         self._slot = core.slot
-        self._followed_by = ()
         self._named = core.options.name is not None
-        core.voice.take(self, keep=self._program)
-        if not self._program:
-            # By way of the I/O thread: the collector may run this in the middle of a lock.
-            gone = weakref.finalize(self, core.supervisor.post, core.slot.let_go)
-            gone.atexit = False
+        core.voice.take(self)
         core.extra_containers = list(plugins.containers_for(self))
         for interface in (*plugins.interfaces_for(self), *core.options.interfaces):
             interface.attach(self)
@@ -341,7 +334,6 @@ class Task(Entered, Listening):
         call.encode(self._core.serializer, args, {})
         self._slot.traffic.wait_for_slack()
         reply = cast(Reply, call.make_reply(self.emitter.strand))
-        reply.keeps = self
         self._slot.traffic.submit(call)
         return reply
 
@@ -387,16 +379,14 @@ class ScriptTask(Task):
     """Runs its script as a program: ``__name__ == "__main__"``, and ``sys.argv[1:]`` the start arguments as text.
 
     It is ready once the code begins to run, or with ``ready="call"`` when that calls ``ipc.ready()``. After the
-    program, ``start(*args)`` runs if it defined one, and the child stays while handlers of events are registered. It
-    goes on when nobody has the task any more, as a process does whose Popen nobody keeps.
+    program, ``start(*args)`` runs if it defined one, and the child stays while handlers of events are registered.
     """
 
 
 class CallableTask(Remote, Task):
     """Imports its script, calls its ``start(*args)``, and then serves calls until it is stopped.
 
-    A child that dies is replaced (``restart=False`` changes that). When nobody has the task any more, nor a worker that
-    has it, nor a Reply or Stream of it that is open, its calls are finished and it is stopped.
+    A child that dies is replaced (``restart=False`` changes that).
     """
 
     _program = False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,54 +37,37 @@ class Follower(Protocol):
         ...
 
 
-def _nobody() -> None:
-    return None
-
-
 class Voice:
-    """The owner of a slot. Until a task takes it, what there is to tell is kept.
-
-    It does not keep the task, nor the workers of that: a slot with a child is kept by the supervisor, and whom the user
-    has let go must be found by the collector all the same.
-    """
+    """The owner of a slot. Until a task takes it, what there is to tell is kept."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.emitter = Emitter()
-        self._task: Callable[[], Task | None] = _nobody
-        self._taken = False  # what was kept for the task is told
+        self.face: Any = None  # the task, for replies
+        self._task: Task | None = None  # the same, once what was kept for it is told
         self._kept: list[tuple[str, tuple[Any, ...], bool, bool]] = []
         self._lock = threading.Lock()  # owner: whoever touches _waiting
         self._waiting: list[tuple[str, Reply]] = []
-        self._followers: tuple[weakref.ref[Follower], ...] = ()
+        self._followers: tuple[Follower, ...] = ()
 
-    @property
-    def face(self) -> Any:
-        """The task, for replies; None once the user has let it go."""
-        return self._task()
+    def take(self, task: Task) -> None:
+        """Speak for this task from now on, beginning with what was kept."""
+        self.face = self.emitter.source = task
+        self.emitter.strand.submit(self._take, task)
 
-    def take(self, task: Task, keep: bool) -> None:
-        """Speak for this task from now on, beginning with what was kept, and ``keep`` it while there is a child."""
-        self._task = (lambda: task) if keep else weakref.ref(task)
-        self.emitter.strand.submit(self._take)
-
-    def _take(self) -> None:
-        self._taken = True
+    def _take(self, task: Task) -> None:
+        self._task = task
         kept, self._kept = self._kept, []
         for name, args, lifecycle, told in kept:
             self._say(name, args, lifecycle, told)
 
     def follow(self, follower: Follower) -> None:
-        """Have a worker hear everything, as long as somebody keeps it."""
-        self._followers = (*self._followers, weakref.ref(follower))
+        """Have a worker hear everything."""
+        self._followers = (*self._followers, follower)
 
     def unfollow(self, follower: Follower) -> None:
         """Have it hear nothing more."""
-        self._followers = tuple(other for other in self._followers if other() is not follower)
-
-    def _following(self) -> list[Follower]:
-        found = [follower() for follower in self._followers]
-        return [follower for follower in found if follower is not None]
+        self._followers = tuple(other for other in self._followers if other is not follower)
 
     # -- from the slot -----------------------------------------------------------------------------
 
@@ -104,46 +86,39 @@ class Voice:
     def answer(self, name: str, args: list[Any], give: Callable[[Any, BaseException | None], object]) -> None:
         """A question of the child: the first listener of the task answers, or else of a worker, on its own strand."""
         if self.emitter.listening(name):
-            self.emitter.ask(self.face, name, tuple(args), give)
+            self.emitter.ask(self._task, name, tuple(args), give)
             return
-        for follower in self._following():
+        for follower in self._followers:
             if follower.emitter.listening(name):
-                follower.emitter.strand.submit(follower.emitter.ask, self.face, name, tuple(args), give)
+                follower.emitter.strand.submit(follower.emitter.ask, self._task, name, tuple(args), give)
                 return
         give(None, LookupError(f"nobody listens to {name!r} in the parent"))
 
     # -- on the strand -----------------------------------------------------------------------------
 
     def _say(self, name: str, args: tuple[Any, ...], lifecycle: bool, told: bool = False) -> None:
-        if not self._taken:
+        task = self._task
+        if task is None:
             self._kept.append((name, args, lifecycle, told))
             return
-        task = self._task()
         if lifecycle:
             self._log(name, args[0])
             if isinstance(args[0], Failed):
                 complete(args[0].error)
-        if task is not None:
-            self._show(task, name, args, lifecycle)
-        heard = self.emitter.relay(task, name, args)
-        if task is not None:
-            for follower in self._following():
-                heard = follower.hear(task, name, args, lifecycle) or heard
+            if name in HOOKS:
+                self._run_hook(task, f"on_{name}", args)
+            if plugins.observed():
+                plugins.tell(task, name, args[0])
+        else:
+            self._run_hook(task, "on_message", (name, *args))
+        heard = self.emitter.emit(name, *args)
+        for follower in self._followers:
+            heard = follower.hear(task, name, args, lifecycle) or heard
         heard = self._answer_waiting(name, args) or heard
-        if name == "error" and not (heard or told or (task is not None and task._handles_errors)):
+        if name == "error" and not (heard or told or task._handles_errors):
             failed: Failed = args[0]
             what = f"{failed.method}()" if failed.method else "it"
             logger.error("task %r: %s failed and nobody listens", self.name, what, exc_info=failed.error)
-
-    def _show(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> None:
-        """To the hooks of its class, and to plug-ins."""
-        if not lifecycle:
-            self._run_hook(task, "on_message", (name, *args))
-            return
-        if name in HOOKS:
-            self._run_hook(task, f"on_{name}", args)
-        if plugins.observed():
-            plugins.tell(task, name, args[0])
 
     def _log(self, name: str, record: Any) -> None:
         if isinstance(record, StateChanged):
@@ -163,7 +138,6 @@ class Voice:
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments of the next event of that name, which may have a ``*``."""
         reply = Reply(None, self.emitter.strand)
-        reply.keeps = self.face
         with self._lock:
             self._waiting = [entry for entry in self._waiting if not entry[1].done()]
             self._waiting.append((name, reply))
@@ -186,5 +160,5 @@ class Voice:
             waiting, self._waiting = self._waiting, []
         for _, reply in waiting:
             reply.fail(error)
-        for follower in self._following():
+        for follower in self._followers:
             follower.nothing_will_come(error)

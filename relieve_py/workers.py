@@ -97,7 +97,6 @@ class Worker(Entered, Listening):
                     raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
                 self._members = {**self._members, task.name: task}
             task._core.voice.follow(self)
-            task._followed_by = (*task._followed_by, self)
             self._joined(task)
 
     def remove(self, task: Task | str) -> Reply:
@@ -107,12 +106,8 @@ class Worker(Entered, Listening):
             self._members = {name: other for name, other in self._members.items() if other is not member}
         self._left(member)
         stopped = member.stop()
-        stopped.when_settled(lambda: self._unfollow(member))
+        stopped.when_settled(lambda: member._core.voice.unfollow(self))
         return stopped
-
-    def _unfollow(self, task: Task) -> None:
-        task._core.voice.unfollow(self)
-        task._followed_by = tuple(other for other in task._followed_by if other is not self)
 
     def _check(self, task: Any) -> None:
         if not isinstance(task, Task):
@@ -195,7 +190,6 @@ class Worker(Entered, Listening):
         """A Reply of the arguments (a tuple) of the next such event of any task."""
         self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
-        reply.keeps = self
         with self._lock:
             self._event_waiters = [entry for entry in self._event_waiters if not entry[1].done()]
             self._event_waiters.append((name, reply))

@@ -266,7 +266,7 @@ def test_a_tree_that_was_asleep_goes_on_as_if_nothing_had_been(launcher: str, pr
     code = f"""
         from relieve_py import CallableTask, CloudWorker
         from relieve_py.launchers import pulse
-        pulse.INTERVAL, pulse.PATIENCE, pulse.FIRST_PATIENCE = 0.1, 5, 600
+        pulse.INTERVAL = pulse.PATIENCE = pulse.FIRST_PATIENCE = 0.3
         task = CallableTask({FAULTY!r}, launcher={launcher!r}, kill_timeout=0.2, heartbeat=0.6)
         with CloudWorker(task, size=2) as worker:
             running = [worker.get("nap", (1.0, n)) for n in range(2)]
