@@ -85,8 +85,11 @@ def main() -> None:
     if options.json:
         about = {"python": platform.python_version(), "cpus": os.cpu_count(), "load": os.getloadavg()}
         about |= {"kills": options.kills, "launcher": options.launcher}
+        rounded = {name: [round(value, 2) for value in values] for name, values in taken.items()}
+        medians = {name: round(statistics.median(values), 2) for name, values in taken.items()}
         with open(options.json, "w", encoding="utf-8") as file:
-            json.dump({"about": about, "milliseconds": taken}, file, indent=1)
+            json.dump({"about": about, "median milliseconds": medians, "milliseconds": rounded}, file)
+            file.write("\n")
 
 
 if __name__ == "__main__":
