@@ -203,6 +203,10 @@ class Histories(RuleBasedStateMachine):
         self.carry_out(self.life.rest(self.now, 5.0))
 
     def wake(self) -> None:
+        """A call comes; a task that was never started is started by it, without anybody who waits for that."""
+        if self.life.state is State.NEW:
+            self.wanted = True
+            self.asked_launches += 1
         self.carry_out(self.life.wake(self.now))
 
     # what children do

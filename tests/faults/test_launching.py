@@ -267,7 +267,8 @@ def test_a_child_that_comes_after_its_start_has_failed_is_killed(pool: Pool, ord
     with pytest.raises(StartError, match="start_timeout"):
         started.result(DEADLINE)
     os.kill(frozen.si_pid, signal.SIGCONT)
-    assert make_task(pool.launcher).get("echo", 1).result(DEADLINE) == 1
+    with make_task(pool.launcher) as another:
+        assert another.get("echo", 1).result(DEADLINE) == 1
 
 
 @pytest.mark.fault(54)
