@@ -33,7 +33,7 @@ def service(tmp_path: Path) -> str:
             print("serving", os.getpid())
             threading.Event().wait()
         finally:
-            print("bye", file=sys.stderr)
+            sys.stderr.write("bye\\n")
         """,
     )
 
