@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
@@ -24,16 +25,16 @@ class Stuck(RuntimeError):
     """Raised when somebody waits and nothing can happen any more: outside a simulation, that would last for ever."""
 
 
-class Source:
+class Source(ABC):
     """Something that has a next step now and then. It is among those that are chosen from while it is awake."""
 
     __slots__ = ("place",)
 
     place: int  # among those that are awake; -1 while it is not
 
+    @abstractmethod
     def step(self) -> None:
         """Do the next thing."""
-        raise NotImplementedError
 
 
 class Watched(Protocol):
