@@ -183,8 +183,8 @@ class Call:
             due = supervisor.now() + self.queue_timeout
             self.turn_timer = supervisor.at(due, self._turn_overdue, supervisor)
 
-    def turn_has_come(self) -> None:
-        """It is sent to a child."""
+    def await_turn_no_more(self) -> None:
+        """It is sent to a child, or will never be."""
         if self.turn_timer is not None:
             self.turn_timer.cancel()
             self.turn_timer = None

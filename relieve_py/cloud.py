@@ -229,20 +229,21 @@ class CloudWorker(Remote, Worker):
 
     def cancel(self, call: Call) -> None:
         """A call that waits here was cancelled."""
-        with self._lock:
-            dropped = self._delays.drop(call) or self._backlog.drop(call)
-            self._lock.notify_all()
-        if dropped:
-            self._pump()  # what was behind it may go, or there is nothing left
+        self._drop_waiting(call)
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
+        return self._drop_waiting(call, lambda: call.reply.fail(error))
+
+    def _drop_waiting(self, call: Call, settle: Callable[[], object] = lambda: None) -> bool:
+        """Forget a call that waits here, and settle it; False when it does not."""
         with self._lock:
             dropped = self._delays.drop(call) or self._backlog.drop(call)
             self._lock.notify_all()
         if dropped:
-            call.reply.fail(error)
-            self._pump()
+            call.await_turn_no_more()
+            settle()
+            self._pump()  # what was behind it may go, or there is nothing left
         return dropped
 
     def read_for(self, call: Call, deadline: float | None) -> None:

@@ -193,7 +193,7 @@ class Traffic:
             self.table.finish(call.number)
             after.append(lambda: self._ended(call))
             return
-        call.turn_has_come()
+        call.await_turn_no_more()
         payload = call.payload
         if self._kept_up and call.mode is not Mode.EVENT:
             self._upkeep.given()
@@ -214,20 +214,28 @@ class Traffic:
         """The caller has no more use for it: drop it, or interrupt it."""
         after: Deeds = []
         with self._lock:
-            if self.table.drop(call) or self._delays.drop(call):
-                self._slack.notify_all()
-                after.append(lambda: self._ended(call))
-            else:
+            if not self._drop(call, after):
                 self._abandon(call, after)
         self._host.do(after)
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited for its turn for too long; False when it does not wait here."""
+        after: Deeds = [functools.partial(self._endings.give_up, call, error)]
         with self._lock:
-            dropped = self.table.drop(call) or self._delays.drop(call)
+            dropped = self._drop(call, after)
         if dropped:
-            self._host.do([functools.partial(self._endings.give_up, call, error), lambda: self._ended(call)])
+            self._host.do(after)
         return dropped
+
+    def _drop(self, call: Call, after: Deeds) -> bool:
+        """Under the lock: forget a call that waits here, so that what was behind it may go. False when it does not."""
+        if not (self.table.drop(call) or self._delays.drop(call)):
+            return False
+        call.await_turn_no_more()
+        self._slack.notify_all()
+        self._pump(after)
+        after.append(lambda: self._ended(call))
+        return True
 
     def credit(self, call: Call, items: int) -> None:
         """Let the call's stream send so many more items."""

@@ -139,6 +139,23 @@ def test_who_waits_behind_a_call_that_is_cancelled_goes_at_once(sim: Simulation)
     assert not running.done()
 
 
+@pytest.mark.parametrize("how", ["cancelled", "expired"])
+def test_an_event_behind_a_call_that_will_not_run_goes_at_once(sim: Simulation, how: str) -> None:
+    task = CallableTask("any")
+    running = task.get("slow", 100.0)
+    queued = task.options(queue_timeout=5.0).get("same", 1)
+    event = task.send("news")  # before there is a child, so that all three are in one queue
+    sim.run()
+    assert not event.done()
+    if how == "cancelled":
+        queued.cancel()
+    else:
+        sim.advance(6.0)
+    sim.run()
+    assert event.done()
+    assert not running.done()
+
+
 def test_a_drain_ends_when_no_task_is_left_for_the_last_calls(sim: Simulation) -> None:
     worker = CloudWorker(CallableTask("any", restart=False), size=1)
     died, left = worker.get("die"), worker.get("same", 1)
