@@ -216,7 +216,7 @@ class CloudWorker(Remote, Worker):
         """Send one task of each script an event. The Reply gives an Outcome for each script's task."""
         chosen: dict[Any, Task] = {}
         for task in sorted(self, key=lambda task: task.load):
-            chosen.setdefault(task._slot._plan.script, task)
+            chosen.setdefault(task._slot.script, task)
         tasks = list(chosen.values())
         return self._outcomes(tasks, [task.send(name, *args) for task in tasks])
 

@@ -1,7 +1,7 @@
 """Pure decisions about one slot: its states and the legal moves between them.
 
 Nothing here touches a process, a lock or a clock: events and the time come in, instructions come out, and the
-supervisor carries them out.
+slot carries them out.
 """
 
 from __future__ import annotations
@@ -11,13 +11,26 @@ import random
 import signal
 from collections import deque
 from collections.abc import Callable
-from typing import Any
 
 import attrs
 
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
 from relieve_py.events import Failed, Idle, Ready, Recycled, Restarting, Started, StateChanged
 from relieve_py.exits import NOTHING, Exit, Remains
+from relieve_py.instructions import (
+    Arm,
+    AskStop,
+    Disarm,
+    DumpStacks,
+    Emit,
+    Instruction,
+    Judge,
+    Kill,
+    Launch,
+    Ping,
+    Refuse,
+    Settle,
+)
 from relieve_py.policies import RestartPolicy
 
 
@@ -66,90 +79,6 @@ TERM_GRACE = 0.25
 that ignores SIGTERM takes longer."""
 BEATS = 4
 """Questions after a child's health within one ``heartbeat``; one that leaves three of them open is replaced."""
-
-
-# -- instructions: what the supervisor has to do, in this order ------------------------------------
-
-
-@attrs.frozen
-class Launch:
-    """Launch a child for that generation."""
-
-    generation: int
-
-
-@attrs.frozen
-class AskStop:
-    """Send the child a STOP frame."""
-
-
-@attrs.frozen
-class Kill:
-    """Signal the child of that generation."""
-
-    generation: int
-    signum: int
-
-
-@attrs.frozen
-class DumpStacks:
-    """Have the child of that generation write down where each of its threads is."""
-
-    generation: int
-
-
-@attrs.frozen
-class Ping:
-    """Ask the child whether it is alive."""
-
-
-@attrs.frozen
-class Arm:
-    """Call ``timer(name, generation, now)`` at that time; replaces the timer of that name."""
-
-    name: str
-    at: float
-    generation: int
-
-
-@attrs.frozen
-class Disarm:
-    """Forget the timer of that name."""
-
-    name: str
-
-
-@attrs.frozen
-class Emit:
-    """Tell the listeners."""
-
-    name: str
-    record: Any
-
-
-@attrs.frozen
-class Judge:
-    """The child is gone: decide what becomes of the calls it had."""
-
-    exit: Exit
-
-
-@attrs.frozen
-class Refuse:
-    """Fail every queued call, and whoever waits for the start, with this error."""
-
-    error: RelieveError
-
-
-@attrs.frozen
-class Settle:
-    """Whoever waits for ``"start"`` or ``"stop"`` is answered."""
-
-    what: str
-    error: RelieveError | None = None
-
-
-Instruction = Launch | AskStop | Kill | DumpStacks | Ping | Arm | Disarm | Emit | Judge | Refuse | Settle
 
 
 class Lifecycle:

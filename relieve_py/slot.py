@@ -15,15 +15,15 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.answers import rebuilt
-from relieve_py.birth import Birth, Cradle
-from relieve_py.child.boot import Plan, boot_frame
+from relieve_py.birth import Birth
+from relieve_py.births import Births
 from relieve_py.endings import Owner
-from relieve_py.errors import EncodeError, NotRunning, ProtocolError, RelieveError, StartError, copy_of
+from relieve_py.errors import NotRunning, ProtocolError, RelieveError, copy_of
 from relieve_py.events import Strand, log_later
 from relieve_py.guard import MemoryGuard
-from relieve_py.launchers.base import Launcher
-from relieve_py.lifecycle import (
+from relieve_py.host import Deeds
+from relieve_py.inbox import Inbox
+from relieve_py.instructions import (
     Arm,
     AskStop,
     Disarm,
@@ -33,23 +33,21 @@ from relieve_py.lifecycle import (
     Judge,
     Kill,
     Launch,
-    Lifecycle,
     Ping,
     Refuse,
     Settle,
-    State,
-    signal_name,
 )
+from relieve_py.lifecycle import Lifecycle, State, signal_name
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED, RecyclePolicy
+from relieve_py.recipe import Recipe
+from relieve_py.reload import Reload
 from relieve_py.replies import Reply, fail_after, settle_in_order
-from relieve_py.serializers import Payload, Serializer, encode, first_line
-from relieve_py.spare import Spare
+from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor, Timer, stand_aside
-from relieve_py.telling import error_payload
-from relieve_py.traffic import Deeds, Traffic
+from relieve_py.traffic import Traffic
 from relieve_py.wire import Frame, Kind
 
 logger = logging.getLogger("relieve_py")
@@ -57,12 +55,6 @@ logger = logging.getLogger("relieve_py")
 HANGUP_GRACE = 0.25
 """Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be
 reaped."""
-UNBORN_GRACE = 0.5
-"""Seconds between the kill of a child that does not exist yet and the end of its launch, which may be under way in a
-server that is busy, or frozen. Less: a child may run for a moment after its kill was reported; more: start_timeout is
-exceeded by so much."""
-LAUNCH_TRIES = 3
-"""How often a launch is tried again when the server process died over it."""
 
 
 class Slot:
@@ -73,11 +65,8 @@ class Slot:
         self,
         owner: Owner,
         supervisor: Supervisor,
-        launcher: Launcher,
         life: Lifecycle,
-        plan: Plan,
-        objects: Callable[[], Payload],
-        env: dict[str, str],
+        recipe: Recipe,
         serializer: Serializer,
         strand: Strand,
         startable: bool = True,
@@ -88,10 +77,7 @@ class Slot:
         self.life = life
         self._limits = limits
         self._supervisor = supervisor
-        self._launcher = launcher
-        self._plan = plan
-        self._objects = objects
-        self._env = env
+        self._recipe = recipe
         self._serializer = serializer
         self._strand = strand
         self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
@@ -101,14 +87,12 @@ class Slot:
             self.guard = MemoryGuard(self._line, supervisor, limits.rss, self._works, self._too_large)
         self.traffic = Traffic(self, owner, self._line, supervisor, serializer, strand, startable, recycle)
         self._foreign = False  # the child belongs to the process that forked this one
-        self._tries = 0
-        self._pending_signal: int | None = None
         self._timers: dict[str, Timer] = {}
         self._start_waiters: list[Reply] = []
         self._stop_waiters: list[Reply] = []
-        self._spare: Spare | None = None  # set and taken on the I/O thread
-        self._reload_waiters: list[Reply] = []  # of those who wait for the spare; under the lock
-        self._reload_from = 0  # the generation that the spare is to follow
+        self._births = Births(self, self._line, supervisor, recipe, limits)
+        self._reload = Reload(self, owner, self._line, supervisor, serializer, recipe)
+        self._inbox = Inbox(owner, life, self._line, serializer, strand)
         with _all_lock:
             _all.add(self)
 
@@ -116,6 +100,11 @@ class Slot:
     def supervisor(self) -> Supervisor:
         """What its deeds are done by."""
         return self._supervisor
+
+    @property
+    def script(self) -> str:
+        """What it runs: a path, the name of a module, or that of an object."""
+        return self._recipe.plan.script
 
     @property
     def birth(self) -> Birth | None:
@@ -144,9 +133,7 @@ class Slot:
         if self._foreign or self.life.state is not State.READY:
             return self.restart()
         reply = self._reply("reload()")
-        with self._lock:
-            self._reload_waiters.append(reply)
-        self._supervisor.post(self._prepare_spare)
+        self._reload.ask(reply)
         return reply
 
     def stop(self, timeout: float | None = None) -> Reply:
@@ -178,7 +165,7 @@ class Slot:
 
     def rename(self, name: str) -> str:
         """Before the first start."""
-        self.life.name = self._plan.name = name
+        self.life.name = self._recipe.plan.name = name
         return name
 
     def signal(self, signum: int) -> None:
@@ -261,9 +248,7 @@ class Slot:
     def _touch_child(self, instruction: Launch | AskStop | Kill | DumpStacks | Ping) -> None:
         match instruction:
             case Launch(generation):
-                self._tries = 0
-                self._pending_signal = None
-                self._supervisor.post(self._launch, generation)
+                self._births.order(generation)
             case AskStop():
                 self._line.post(Frame(Kind.STOP))
             case Ping():
@@ -274,16 +259,7 @@ class Slot:
                 log_later(logging.WARNING, "task %r: %s; its child is ended", self.life.name, self.life.forced)
             case Kill(_, signum):
                 log_later(logging.DEBUG, "task %r: %s to its child", self.life.name, signal_name(signum))
-                self._signal(signum)
-
-    def _signal(self, signum: int) -> None:
-        birth = self._line.birth
-        if birth is not None and birth.process is not None:
-            birth.signal(signum)
-            return
-        self._pending_signal = signum  # its launch is under way
-        if signum == signal.SIGKILL:
-            self._supervisor.at(self._supervisor.now() + UNBORN_GRACE, self._abandon, self.life.generation)
+                self._births.signal(signum)
 
     def _disarm(self, name: str) -> None:
         timer = self._timers.pop(name, None)
@@ -299,10 +275,8 @@ class Slot:
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
         self.traffic.refuse(error, after)
-        starts = [*self._start_waiters, *self._reload_waiters]
-        self._start_waiters[:] = self._reload_waiters[:] = []
-        if self._spare is not None:
-            self._supervisor.post(self._discard_spare)
+        starts = [*self._start_waiters, *self._reload.refuse()]
+        self._start_waiters.clear()
         for reply in starts:
             failed = functools.partial(reply.fail, copy_of(error))
             after.append(functools.partial(settle_in_order, self._strand, failed, reply.asked_by_listener))
@@ -329,10 +303,8 @@ class Slot:
         """Without the lock: after the listeners of what came before have run."""
         settle_in_order(self._strand, lambda: reply.settle(value), reply.asked_by_listener)
 
-    # -- birth and death: on the I/O thread --------------------------------------------------------
-
-    def _launch(self, generation: int) -> None:
-        """Make a child, unless that has been overtaken by events."""
+    def launch(self, generation: int) -> None:
+        """I/O thread: have a child, unless that has been overtaken by events."""
         with self._lock:
             wanted = generation == self.life.generation
             stopped = self.life.state is not State.STARTING
@@ -340,101 +312,20 @@ class Slot:
             return
         if stopped:  # stop() came first: the launch counts as an exit of nothing
             self.act(lambda now: self.life.exited(generation, None, None, now))
-            return
-        if self._spare is not None and self._spare.ready:
-            self._take_spare(generation, self._spare)
-            return
-        try:
-            objects = self._objects()
-            cradle = self._cradle()
-        except (OSError, RelieveError) as error:
-            self._not_launched(generation, error)
-            return
-        birth = Birth(self, generation, cradle)
-        try:
-            self._bring_forth(birth, objects)
-        except Exception as error:  # a launcher is a plug-in
-            self._line.close(birth)
-            self._not_launched(generation, error)
-
-    def _cradle(self) -> Cradle:
-        cradle: Cradle = getattr(self._launcher, "cradle", Cradle)(self.life.name, self._env)
-        return cradle
-
-    def _bring_forth(self, birth: Birth, objects: Payload) -> None:
-        with self._lock:
-            self._line.open(birth)
-            self._line.post(boot_frame(self._plan, objects))
-            if self.life.state is State.STOPPING:  # since the look above
-                self._line.post(Frame(Kind.STOP))
-        birth.launch(self._launcher)
-
-    def born(self, birth: Birth) -> None:
-        """The child exists."""
-
-        def decide(now: float) -> list[Instruction]:
-            assert birth.process is not None
-            if self._pending_signal is not None:
-                birth.signal(self._pending_signal)
-            if self.guard is not None:
-                self.guard.attend()
-            names, birth.ready = birth.ready, None
-            launched = self.life.launched(birth.generation, birth.process.pid, now)
-            return launched if names is None else [*launched, *self.life.ready(birth.generation, names, now)]
-
-        self.act(decide)
-        self.traffic.pump()
-
-    def unborn(self, birth: Birth, error: OSError) -> None:
-        """The system would not make it."""
-        self._line.close(birth)
-        self._not_launched(birth.generation, error)
-
-    def lost(self, birth: Birth) -> None:
-        """The server died over the launch: try again on a new channel, a few times."""
-        self._line.close(birth)
-        self._tries += 1
-        if self._tries <= LAUNCH_TRIES:
-            self._supervisor.post(self._launch, birth.generation)
+        elif (spare := self._reload.take()) is not None:
+            self._births.adopt(generation, spare)
         else:
-            self._not_launched(birth.generation, OSError("the server process died again and again"))
+            self._births.make(generation)
 
-    def _abandon(self, generation: int) -> None:
-        """Whoever makes the child was told that it has to end, and has not even said that it exists."""
-        birth = self._line.birth
-        if birth is not None and birth.generation == generation and birth.process is None:
-            birth.abandon()
-            self.died(birth, None, None)
-
-    def _not_launched(self, generation: int, error: BaseException) -> None:
-        failure = StartError(f"task {self.life.name!r} could not be launched: {error}", task=self.life.name)
-        failure.__cause__ = error
-
-        def decide(now: float) -> list[Instruction]:
-            return [*self.life.start_failed(generation, failure, now), *self.life.exited(generation, None, None, now)]
-
-        self.act(decide)
-
-    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
-        """It was reaped. What it had still said is read first, by whoever has the turn to read."""
-        if not self._line.read_out(birth, code, signum):
-            return
-        remains = birth.remains(signum, self._limits)
-        with self._lock:
-            table = self.traffic.table
-            blamed, worked = table.blames(birth.begun), table.finished > 0
-        self.act(
-            lambda now: self.life.exited(
-                birth.generation, code, signum, now, blamed=blamed, worked=worked, remains=remains
-            )
-        )
-        self._line.close(birth)
+    def await_start(self, waiters: list[Reply]) -> None:
+        """Under the lock: these are answered when the next child is ready."""
+        self._start_waiters += waiters
 
     # -- the limit of memory -----------------------------------------------------------------------
 
     def _works(self) -> bool:
         """Under the lock: the child starts, runs its program or a call."""
-        return self._plan.program or self.life.state is State.STARTING or self.traffic.table.running > 0
+        return self._recipe.plan.program or self.life.state is State.STARTING or self.traffic.table.running > 0
 
     def _too_large(self, birth: Birth, size: int) -> None:
         """I/O thread: the child has more memory than it may."""
@@ -450,81 +341,9 @@ class Slot:
 
         self.act(decide)
 
-    # -- a child that is ready before the last one leaves: on the I/O thread -----------------------
-
-    def _prepare_spare(self) -> None:
-        after: Deeds = []
-        with self._lock:
-            if self.life.state is not State.READY:  # since reload() has looked
-                self._reload_by_restart(after)
-            wanted = self._reload_waiters and (self._spare is None or self._spare.over)
-            if wanted:
-                self._reload_from = self.life.generation
-        self.do(after)
-        if not wanted:
-            return
-        spare = self._spare = Spare(self._supervisor, self._serializer, self.life.name, self._spare_settled)
-        try:
-            spare.launch(self._launcher, self._cradle(), self._plan, self._objects(), self.life.start_timeout)
-        except Exception as error:  # a launcher is a plug-in
-            spare.error = StartError(f"task {self.life.name!r} could not be launched: {error}", task=self.life.name)
-            spare.error.__cause__ = error
-            spare.discard()
-            self._spare_settled(spare)
-
-    def _reload_by_restart(self, after: Deeds) -> None:
-        """Under the lock: who waits for a spare gets the child that comes next, if one does."""
-        waiters, self._reload_waiters = self._reload_waiters, []
-        coming = self.life.state is State.STARTING or not waiters
-        try:
-            instructions = [] if coming else self.life.restart(self._supervisor.now())
-        except RelieveError as error:
-            after += [functools.partial(waiter.fail, copy_of(error)) for waiter in waiters]
-        else:
-            self._start_waiters += waiters
-            self.carry_out(instructions, after)
-
-    def _spare_settled(self, spare: Spare) -> None:
-        """It is ready, or never will be."""
-        if spare is not self._spare:  # it was discarded before
-            return
-        error, after = spare.error, Deeds()
-        with self._lock:
-            waiters, self._reload_waiters = self._reload_waiters, []
-            followed = self.life.generation != self._reload_from  # the child died: who follows it is new, too
-            if error is not None:
-                after += [functools.partial(waiter.fail, copy_of(error)) for waiter in waiters]
-            elif not self.life.accepts:
-                after += [functools.partial(waiter.fail, self.life.refusal()) for waiter in waiters]
-            elif followed and self.life.state is State.READY:
-                after += [functools.partial(waiter.settle, self.owner.face) for waiter in waiters]
-            else:
-                self._start_waiters += waiters
-                turn = self.life.restart if self.life.state is State.READY else self.life.wake  # it may have gone idle
-                self.carry_out(turn(self._supervisor.now()), after)
-        if error is not None or followed or not self.life.accepts:
-            self._discard_spare()
-        self.do(after)
-
-    def _take_spare(self, generation: int, spare: Spare) -> None:
-        """It is this slot's child from now on."""
-        self._spare, birth, names = None, spare.give(), spare.exports or ()
-        birth.move(self, generation)
-        with self._lock:
-            self._line.open(birth)
-            if self.life.state is State.STOPPING:  # since the look of _launch
-                self._line.post(Frame(Kind.STOP))
-        self.born(birth)
-        self.traffic.fresh()
-        self.act(lambda now: self.life.ready(generation, names, now))
-        for frame in spare.early:
-            self.heard(birth, frame)
-        self.traffic.pump()
-
-    def _discard_spare(self) -> None:
-        spare, self._spare = self._spare, None
-        if spare is not None:
-            spare.discard()
+    def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
+        """What was put off until the reader was done."""
+        self._births.died(birth, code, signum)
 
     # -- what the child says: with the turn to read ------------------------------------------------
 
@@ -534,7 +353,7 @@ class Slot:
             return
         match frame.kind:
             case Kind.EVENT:
-                self._strand.submit(self._event, birth, frame.number, Payload.of_frame(frame))
+                self._inbox.put(birth, frame)
                 return
             case Kind.READY:
                 names = exports_of(frame)
@@ -582,43 +401,6 @@ class Slot:
     def _kill_the_silent(self, birth: Birth) -> None:
         self.act(lambda now: self.life.replace(now, "it closed its channel") if birth is self._line.birth else [])
 
-    def _event(self, birth: Birth, number: int, payload: Payload) -> None:
-        """On the strand: an event of the child; with a number it is a question."""
-        try:
-            name, args = rebuilt(self._serializer, payload, "an event")
-            name, args = str(name), list(args)
-        except Exception as error:  # the child's doing, or its serializer's
-            logger.error("task %r sent an event that cannot be rebuilt: %s", self.life.name, error)
-            if number:
-                self._answer(birth, number, None, error)
-            return
-        if number:
-            self.owner.answer(name, args, functools.partial(self._answer, birth, number))
-        else:
-            self.owner.deliver(name, args)
-
-    def _answer(self, birth: Birth, number: int, value: Any, error: BaseException | None) -> None:
-        """On some strand: the answer to a child's question."""
-        try:
-            kind, payload = self._answer_payload(value, error)
-        except BaseException as failure:  # code of the user runs there, and the child waits
-            refused = EncodeError(f"the answer cannot be sent: {type(failure).__name__}: {first_line(failure)}")
-            kind, payload = Kind.ERROR, error_payload(self._serializer, refused)
-        frame = payload.to_frame(kind, number)
-        with self._lock:
-            if birth is self._line.birth:
-                self._line.post(frame)
-
-    def _answer_payload(self, value: Any, error: BaseException | None) -> tuple[Kind, Payload]:
-        if error is None:
-            try:
-                payload = encode(self._serializer, value, answer=value)
-                payload.check()
-                return Kind.RESULT, payload
-            except RelieveError as failure:
-                error = failure
-        return Kind.ERROR, error_payload(self._serializer, error)
-
     # -- the end of the process --------------------------------------------------------------------
 
     def forget(self) -> None:
@@ -626,8 +408,7 @@ class Slot:
         self._lock = threading.Lock()
         self._foreign = True
         self._line.forget(self._lock)
-        if self._spare is not None:
-            self._spare.forget()
+        self._reload.forget()
         self.traffic.forget()
         self.life.disown()
 

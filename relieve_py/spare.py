@@ -6,13 +6,12 @@ import signal
 import threading
 from collections.abc import Callable
 
-from relieve_py.birth import Birth, Cradle
-from relieve_py.child.boot import Plan, boot_frame
+from relieve_py.birth import Birth
 from relieve_py.errors import ProtocolError, RelieveError, StartError
-from relieve_py.launchers.base import Launcher
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
-from relieve_py.serializers import Payload, Serializer
+from relieve_py.recipe import Recipe
+from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor
 from relieve_py.wire import Frame, Kind
 
@@ -44,15 +43,14 @@ class Spare:
         """True once it was launched and there is no child of it any more: it has ended, or was given or discarded."""
         return self._birth is None
 
-    def launch(
-        self, launcher: Launcher, cradle: Cradle, plan: Plan, objects: Payload, start_timeout: float | None
-    ) -> None:
-        """Have the child made. Raises what a launcher raises."""
-        birth = self._birth = Birth(self, 0, cradle)
+    def launch(self, recipe: Recipe, start_timeout: float | None) -> None:
+        """Have the child made. Raises what making its first frame, its cradle, and a launcher raise."""
+        boot = recipe.first_frame()
+        birth = self._birth = Birth(self, 0, recipe.cradle())
         with self._line.lock:
             self._line.open(birth)
-            self._line.post(boot_frame(plan, objects))
-        birth.launch(launcher)
+            self._line.post(boot)
+        birth.launch(recipe.launcher)
         if start_timeout is not None:
             self._supervisor.at(self._supervisor.now() + start_timeout, self._too_late, start_timeout)
 

@@ -23,6 +23,7 @@ from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 from relieve_py.policies import NEVER, RestartPolicy, restart_policy
+from relieve_py.recipe import Recipe
 from relieve_py.remote import Remote
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
@@ -71,7 +72,6 @@ class _Core:
         self.slot = Slot(
             self.voice,
             supervisor,
-            plugins.launcher(options.launcher),
             Lifecycle(
                 self.name,
                 policy,
@@ -80,9 +80,7 @@ class _Core:
                 supervisor.chance,
                 options.heartbeat,
             ),
-            plan,
-            self._objects,
-            options.env,
+            Recipe(plugins.launcher(options.launcher), plan, self._objects, options.env),
             self.serializer,
             self.voice.emitter.strand,
             startable,
@@ -243,7 +241,7 @@ class Task(Entered, Listening):
         return {
             "name": self.name,
             "kind": type(self).__name__,
-            "script": self._core.slot._plan.script,
+            "script": self._core.slot.script,
             "state": self.state.value,
             "pid": self.pid,
             "restarts": self.restarts,

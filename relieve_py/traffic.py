@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
@@ -15,8 +14,9 @@ from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
 from relieve_py.footprint import resident_bytes
-from relieve_py.guard import MemoryGuard
-from relieve_py.lifecycle import Instruction, Lifecycle, State
+from relieve_py.host import Deeds, Host
+from relieve_py.instructions import Instruction
+from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
 from relieve_py.policies import UNCHANGED, RecyclePolicy
@@ -28,7 +28,6 @@ from relieve_py.table import CallTable
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
 
-Deeds = list[Callable[[], object]]
 LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
 
 _ANSWERS_TO = {
@@ -38,25 +37,6 @@ _ANSWERS_TO = {
     Mode.EVENT: frozenset({Kind.DELIVERED}),
 }
 _ANSWERS = frozenset().union(*_ANSWERS_TO.values())
-
-
-class Host(Protocol):
-    """The slot, as its calls see it."""
-
-    life: Lifecycle
-    guard: MemoryGuard | None
-
-    def act(self, decide: Callable[[float], list[Instruction]]) -> None:
-        """Decide under the lock, and do what was decided."""
-        ...
-
-    def carry_out(self, instructions: list[Instruction], after: Deeds) -> None:
-        """Under the lock: do what was decided."""
-        ...
-
-    def do(self, after: Deeds) -> None:
-        """Without the lock: the deeds that run code of others."""
-        ...
 
 
 class Traffic:

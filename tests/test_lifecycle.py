@@ -10,10 +10,7 @@ import pytest
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
 from relieve_py.events import Failed, Restarting
 from relieve_py.exits import Exit
-from relieve_py.lifecycle import (
-    _LEGAL,
-    HEALTHY_UPTIME,
-    KILLED_STARTS,
+from relieve_py.instructions import (
     Arm,
     AskStop,
     Disarm,
@@ -23,12 +20,11 @@ from relieve_py.lifecycle import (
     Judge,
     Kill,
     Launch,
-    Lifecycle,
     Ping,
     Refuse,
     Settle,
-    State,
 )
+from relieve_py.lifecycle import _LEGAL, HEALTHY_UPTIME, KILLED_STARTS, Lifecycle, State
 from relieve_py.policies import RestartPolicy
 
 KILL_TIMEOUT = 5.0

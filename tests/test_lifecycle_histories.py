@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from relieve_py.errors import AlreadyRunning, RelieveError, StartError, Stopped
-from relieve_py.lifecycle import (
+from relieve_py.instructions import (
     Arm,
     AskStop,
     Disarm,
@@ -22,12 +22,11 @@ from relieve_py.lifecycle import (
     Judge,
     Kill,
     Launch,
-    Lifecycle,
     Ping,
     Refuse,
     Settle,
-    State,
 )
+from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.policies import RestartPolicy
 
 KILL_TIMEOUT = 5.0

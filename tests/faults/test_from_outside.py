@@ -266,8 +266,8 @@ def test_a_tree_that_was_asleep_goes_on_as_if_nothing_had_been(launcher: str, pr
     code = f"""
         from relieve_py import CallableTask, CloudWorker
         from relieve_py.launchers import pulse
-        pulse.INTERVAL = pulse.PATIENCE = pulse.FIRST_PATIENCE = 0.3
-        task = CallableTask({FAULTY!r}, launcher={launcher!r}, kill_timeout=0.2, heartbeat=0.6)
+        pulse.INTERVAL, pulse.PATIENCE = 0.4, 1
+        task = CallableTask({FAULTY!r}, launcher={launcher!r}, kill_timeout=0.2, heartbeat=1.0)
         with CloudWorker(task, size=2) as worker:
             running = [worker.get("nap", (1.0, n)) for n in range(2)]
             queued = [worker.get("echo", n) for n in range(4)]
@@ -280,7 +280,7 @@ def test_a_tree_that_was_asleep_goes_on_as_if_nothing_had_been(launcher: str, pr
         tree = [parent.pid, *(child.pid for child in psutil.Process(parent.pid).children(recursive=True))]
         for pid in tree:
             os.kill(pid, signal.SIGSTOP)
-        time.sleep(1.2)
+        time.sleep(1.6)
         for pid in random.Random(75).sample(tree, len(tree)):
             os.kill(pid, signal.SIGCONT)
         out, err = parent.communicate(timeout=DEADLINE)

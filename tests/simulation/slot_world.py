@@ -16,6 +16,7 @@ from relieve_py.events import Started, StateChanged, Strand
 from relieve_py.exits import Exit
 from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy, RetryPolicy
+from relieve_py.recipe import Recipe
 from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.slot import Slot
 from relieve_py.supervisor import Timer
@@ -118,8 +119,8 @@ class SlotWorld(World):
         heartbeat = self.draw((None, None, None, 4.0))
         life = Lifecycle("t", self.draw(POLICIES), start_timeout, 5.0, self.scheduler.chance, heartbeat)
         recycling = self.draw(RECYCLING)
-        parts = (PLAN, lambda: OBJECTS, {}, SERIALIZER, self.strand)
-        self.slot = Slot(self.told, self.scheduler, self.launcher, life, *parts, recycle=recycling)
+        recipe = Recipe(self.launcher, PLAN, lambda: OBJECTS, {})
+        self.slot = Slot(self.told, self.scheduler, life, recipe, SERIALIZER, self.strand, recycle=recycling)
         self.life = life
         self.table = self.slot.traffic.table
         self.last_begun = 0

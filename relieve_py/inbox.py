@@ -1,0 +1,71 @@
+"""What a child tells its task and asks of it, and the answers that go back."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from typing import Any
+
+from relieve_py.answers import rebuilt
+from relieve_py.birth import Birth
+from relieve_py.endings import Owner
+from relieve_py.errors import EncodeError, RelieveError
+from relieve_py.events import Strand
+from relieve_py.lifecycle import Lifecycle
+from relieve_py.line import Line
+from relieve_py.serializers import Payload, Serializer, encode, first_line
+from relieve_py.telling import error_payload
+from relieve_py.wire import Frame, Kind
+
+logger = logging.getLogger("relieve_py")
+
+
+class Inbox:
+    """The one of a slot. What it does for the user, it does on the task's strand."""
+
+    def __init__(self, owner: Owner, life: Lifecycle, line: Line, serializer: Serializer, strand: Strand) -> None:
+        self._owner = owner
+        self._life = life
+        self._line = line
+        self._serializer = serializer
+        self._strand = strand
+
+    def put(self, birth: Birth, frame: Frame) -> None:
+        """With the turn to read: an EVENT frame came. With a number it is a question."""
+        self._strand.submit(self._open, birth, frame.number, Payload.of_frame(frame))
+
+    def _open(self, birth: Birth, number: int, payload: Payload) -> None:
+        try:
+            name, args = rebuilt(self._serializer, payload, "an event")
+            name, args = str(name), list(args)
+        except Exception as error:  # the child's doing, or its serializer's
+            logger.error("task %r sent an event that cannot be rebuilt: %s", self._life.name, error)
+            if number:
+                self._answer(birth, number, None, error)
+            return
+        if number:
+            self._owner.answer(name, args, functools.partial(self._answer, birth, number))
+        else:
+            self._owner.deliver(name, args)
+
+    def _answer(self, birth: Birth, number: int, value: Any, error: BaseException | None) -> None:
+        """On some strand: the answer to a child's question."""
+        try:
+            kind, payload = self._payload_of(value, error)
+        except BaseException as failure:  # code of the user runs there, and the child waits
+            refused = EncodeError(f"the answer cannot be sent: {type(failure).__name__}: {first_line(failure)}")
+            kind, payload = Kind.ERROR, error_payload(self._serializer, refused)
+        frame = payload.to_frame(kind, number)
+        with self._line.lock:
+            if birth is self._line.birth:
+                self._line.post(frame)
+
+    def _payload_of(self, value: Any, error: BaseException | None) -> tuple[Kind, Payload]:
+        if error is None:
+            try:
+                payload = encode(self._serializer, value, answer=value)
+                payload.check()
+                return Kind.RESULT, payload
+            except RelieveError as failure:
+                error = failure
+        return Kind.ERROR, error_payload(self._serializer, error)
