@@ -161,24 +161,25 @@ class WorkerWorld(World):
             raise Violation(self.strategy.broken)
 
     def check_rest(self) -> None:
-        worker = self.worker
+        worker, dispatcher = self.worker, self.worker._dispatcher
+        backlog = dispatcher.backlog
         open_calls = 0
         for task in (*worker, *self.gone):
             table = task._slot.traffic.table
             sent = [call for call in table.sent.values() if call is not None]
-            open_calls += sum(call.home is worker for call in (*sent, *table.waiting))
+            open_calls += sum(call.home is dispatcher for call in (*sent, *table.waiting))
             state = task._slot.life.state
             if state in OVER and (table.sent or table.waiting):
                 raise Violation(f"rule 1: calls are left on {task.name}, which is {state.value}")
-        if open_calls != worker._backlog.out:
-            raise Violation(f"rule 6: {worker._backlog.out} calls are counted as out, and {open_calls} are")
+        if open_calls != backlog.out:
+            raise Violation(f"rule 6: {backlog.out} calls are counted as out, and {open_calls} are")
         if self.strategy.open != open_calls:
             raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
-        if worker._backlog.waiting and worker._candidates(worker._backlog.waiting[0]):
+        if backlog.waiting and dispatcher.candidates(backlog.waiting[0]):
             raise Violation("rule 6: a call waits although a task has room for it")
-        if worker._backlog.waiting and worker._hopeless():
+        if backlog.waiting and dispatcher.hopeless():
             raise Violation("rule 1: a call waits for tasks that will never take one")
-        if worker._drain_waiters and worker._backlog.drained and not worker._delays:
+        if dispatcher.drain_waiters and backlog.drained and not dispatcher.delays:
             raise Violation("rule 1: a drain is waited for and there is nothing left")
 
     def finish(self) -> None:

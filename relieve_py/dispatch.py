@@ -1,0 +1,293 @@
+"""The queue of a CloudWorker at work: it takes calls in, gives them to tasks, and takes back what has to go again."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from relieve_py.backlog import Backlog
+from relieve_py.calls import Call, Carrier, Mode
+from relieve_py.choosing import Chooser
+from relieve_py.delays import Delays
+from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
+from relieve_py.events import Dropped, must_not_wait, under_a_loop
+from relieve_py.lifecycle import State
+from relieve_py.replies import Reply, settle_in_order
+from relieve_py.streams import Stream
+from relieve_py.supervisor import shared
+from relieve_py.tasks import Task
+from relieve_py.workers import Worker
+
+
+class Dispatcher:
+    """The calls of one worker that are not with a task: their carrier, and the home of all that the worker sent.
+    Methods may be called from any thread unless they say otherwise."""
+
+    def __init__(self, worker: Worker, chooser: Chooser, backlog: Backlog) -> None:
+        self._worker = worker
+        self.chooser = chooser
+        self.backlog = backlog
+        self.delays = Delays(self.resubmit)
+        self._lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
+        self._pumping = self._pump_again = False
+        self._stopping = False
+        self.drain_waiters: list[Reply] = []
+
+    def forget(self) -> None:
+        """In a process that was just forked: what waits here, and who holds a lock, does so in the original."""
+        self._lock = threading.Condition(threading.Lock())
+        self.chooser.forget()
+        self._pumping = self._pump_again = False
+        self.delays = Delays(self.resubmit)
+        self.backlog.take_all()
+
+    # -- members -----------------------------------------------------------------------------------
+
+    def joined(self, task: Task) -> None:
+        """A task was added."""
+        self.chooser.joined(task)
+        task._slot.traffic.on_room = self.pump
+        self.pump()
+
+    def left(self, task: Task) -> None:
+        """A task was removed, and will stop."""
+        task._slot.traffic.on_room = None
+        self.chooser.left(task)
+        self.pump()
+
+    # -- calls -------------------------------------------------------------------------------------
+
+    def enqueue(self, call: Call) -> Reply | Stream:
+        """Queue an encoded call. Blocks, raises or drops when there is no room, as ``when_full`` says."""
+        if call.mode is Mode.EVENT and self.backlog.unread.full and not must_not_wait():
+            self._wait_for_slack()
+        if self.backlog.full and self.backlog.when_full == "wait" and not under_a_loop():
+            shared().help_until(lambda: not self.backlog.full or self._stopping, None)
+        with self._lock:
+            if self.backlog.full and not self._stopping:
+                self._make_room()
+            reply = call.make_reply(self._worker.emitter.strand)
+            call.home = call.carrier = self
+            victim = None
+            refused = self._stopping
+            if not refused:
+                victim = self.backlog.add(call)
+                call.await_turn(shared())
+        if refused:
+            call.reply.fail(self._stopped())
+        if victim is not None:
+            self._drop(victim)
+        self.pump()
+        return reply
+
+    def _wait_for_slack(self) -> None:
+        """Wait while too many events are here because no child reads."""
+
+        def go_on() -> bool:
+            return self.backlog.unread.slack or self._stopping
+
+        shared().help_until(go_on, None)
+        with self._lock:
+            self._lock.wait_for(go_on)
+
+    def _make_room(self) -> None:
+        """Under the lock, which waiting frees: wait until there is room, or raise WorkerFull."""
+        if self.backlog.when_full == "raise":
+            raise self._full(f"has {len(self.backlog.waiting)} calls waiting, which is max_pending")
+        if self.backlog.when_full == "wait" and not under_a_loop():
+            self._lock.wait_for(lambda: not self.backlog.full or self._stopping)
+
+    def _drop(self, call: Call) -> None:
+        call.reply.fail(self._full("is full", f"call {call.id} of {call.title} was dropped: "))
+        dropped = Dropped(worker=self._worker.name, call_id=call.id, method=call.method)
+        self._worker.emitter.emit("drop", dropped)
+
+    def _full(self, how: str, what: str = "") -> WorkerFull:
+        name = self._worker.name
+        return WorkerFull(f"{what}worker {name!r} {how}", worker=name, max_pending=self.backlog.max_pending)
+
+    def _stopped(self) -> Stopped:
+        return Stopped(f"worker {self._worker.name!r} was stopped")
+
+    # -- carrier and home of queued calls ----------------------------------------------------------
+
+    @property
+    def owner(self) -> Any:
+        """As a carrier of calls: its worker."""
+        return self._worker
+
+    def cancel(self, call: Call) -> None:
+        """A call that waits here was cancelled."""
+        self._drop_waiting(call)
+
+    def expire(self, call: Call, error: CallTimeout) -> bool:
+        """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
+        return self._drop_waiting(call, lambda: call.reply.fail(error))
+
+    def _drop_waiting(self, call: Call, settle: Callable[[], object] = lambda: None) -> bool:
+        """Forget a call that waits here, and settle it; False when it does not."""
+        with self._lock:
+            dropped = self.delays.drop(call) or self.backlog.drop(call)
+            self._lock.notify_all()
+        if dropped:
+            call.await_turn_no_more()
+            settle()
+            self.pump()  # what was behind it may go, or there is nothing left
+        return dropped
+
+    def read_for(self, call: Call, deadline: float | None) -> None:
+        """A call that waits here has no channel to read."""
+
+    def attend(self, call: Call) -> None:
+        """A call that waits here has no channel to read."""
+
+    def credit(self, call: Call, items: int) -> None:
+        """A call that waits here sends no items."""
+
+    def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
+        """Queue calls again, before all others, after ``delay`` seconds."""
+        with self._lock:
+            refused = self._stopping
+            for call in calls:
+                call.carrier = self
+            if delay > 0 and not refused:
+                self.delays.add(calls, delay)
+                return
+            if not refused:
+                self.backlog.put_back(calls)
+        if refused:
+            for call in calls:
+                call.reply.fail(self._stopped())
+        self.pump()
+
+    def ended(self, call: Call, carrier: Carrier) -> None:
+        """A call has left its task."""
+        with self._lock:
+            self.backlog.out -= 1
+        self.chooser.ended(carrier.owner.face, call)
+        self._settle_drained()
+
+    # -- dispatch ----------------------------------------------------------------------------------
+
+    def pump(self) -> None:
+        """Give waiting calls to tasks, as far as there is room."""
+        if not self.backlog.waiting:
+            self._settle_drained()
+        else:
+            self.chooser.run(self._dispatch)
+
+    def _dispatch(self) -> None:
+        """One thread dispatches; another that comes meanwhile has it look again."""
+        with self._lock:
+            if self._pumping:
+                self._pump_again = True
+                return
+            self._pumping = True
+        while True:
+            try:
+                while self._dispatch_one():
+                    continue
+            finally:
+                with self._lock:
+                    again, self._pump_again = self._pump_again, False
+                    self._pumping = again
+            if not again:
+                self._settle_drained()  # what nobody takes, or no strategy can place, has ended without a task
+                return
+
+    def _dispatch_one(self) -> bool:
+        """Give the first waiting call to a task; False when it has to wait."""
+        with self._lock:
+            if not self.backlog.waiting:
+                return False
+            call = self.backlog.waiting[0]
+            candidates = self.candidates(call)
+            lost = self.backlog.take_all() if not candidates and self.hopeless() else []
+            if candidates:
+                self.backlog.pop()
+                self.backlog.out += 1
+            if candidates or lost:
+                self._lock.notify_all()  # who waits for room
+        if not candidates:
+            self._wake_one()
+            for call in lost:
+                call.reply.fail(self._why_hopeless())  # one each: a raise adds its traceback
+            return False
+        try:
+            task = self.chooser.choose(candidates, call)
+        except StrategyError as error:
+            with self._lock:
+                self.backlog.out -= 1
+            call.reply.fail(error)
+            return True
+        task._slot.traffic.submit(call)
+        return True
+
+    def candidates(self, call: Call) -> tuple[Task, ...]:
+        """Tasks that could take the call now; for a strategy that waits for its choice, all that run."""
+        running = [task for task in self._worker if task._slot.life.state is State.READY]
+        if self.chooser.waits:
+            return tuple(running)
+        if call.mode is Mode.EVENT:
+            return tuple(task for task in running if not task._slot.traffic.table.unread.full)
+        return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.closed)
+
+    def _wake_one(self) -> None:
+        """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
+        their way."""
+        tasks = list(self._worker)
+        coming = sum(task.state is State.STARTING for task in tasks)
+        sleeper = next((task for task in tasks if task.state in (State.ASLEEP, State.NEW)), None)
+        if sleeper is not None and coming < len(self.backlog.waiting):
+            sleeper._slot.wake()
+
+    def hopeless(self) -> bool:
+        """True when no task takes calls now or later."""
+        return not any(task._slot.life.accepts or task.state is State.NEW for task in self._worker)
+
+    def _why_hopeless(self) -> NotRunning:
+        reasons = "; ".join(str(task._slot.life.refusal()) for task in self._worker)
+        return NotRunning(f"no task of worker {self._worker.name!r} takes calls: {reasons or 'it has none'}")
+
+    # -- start, stop and drain ---------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Calls are taken from now on."""
+        with self._lock:
+            self._stopping = False
+
+    def close(self) -> None:
+        """No call is taken from now on, and what waits fails with Stopped."""
+        with self._lock:
+            self._stopping = True
+            waiting = [*self.delays.take_all(), *self.backlog.take_all()]
+            self._lock.notify_all()
+        for call in waiting:
+            call.reply.fail(self._stopped())
+        self._settle_drained()
+
+    def drain(self, reply: Reply) -> None:
+        """Settle the reply with the worker when it has no open calls."""
+        with self._lock:
+            self.drain_waiters.append(reply)
+        self._settle_drained()
+
+    def _settle_drained(self) -> None:
+        if not self.drain_waiters:
+            return
+        with self._lock:
+            if not self.backlog.drained or self.delays:
+                return
+            replies, self.drain_waiters = self.drain_waiters, []
+        for reply in replies:
+            settle = functools.partial(reply.settle, self._worker)
+            settle_in_order(self._worker.emitter.strand, settle, reply.asked_by_listener)
+
+    def numbers(self) -> dict[str, Any]:
+        """For statistics."""
+        with self._lock:
+            numbers = self.backlog.snapshot()
+            numbers["queued"] += len(self.delays)
+        return numbers
