@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from relieve_py import ipc as ipc
     from relieve_py.calls import Outcome as Outcome
     from relieve_py.cloud import CloudWorker as CloudWorker
+    from relieve_py.cpus import usable_cpus as usable_cpus
     from relieve_py.errors import AlreadyRunning as AlreadyRunning
     from relieve_py.errors import CallCancelled as CallCancelled
     from relieve_py.errors import CallTimeout as CallTimeout
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "calls": ("Outcome",),
     "cloud": ("CloudWorker",),
+    "cpus": ("usable_cpus",),
     "errors": (
         "AlreadyRunning",
         "CallCancelled",

@@ -15,6 +15,7 @@ from relieve_py.exits import NOTHING, Remains
 from relieve_py.launchers.base import Launcher, LaunchSpec, Process
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.outofmemory import OutOfMemoryWatch
+from relieve_py.surroundings import Surroundings
 
 
 class Parent(Protocol):
@@ -42,7 +43,7 @@ class Cradle:
 
     box: Reader | None = None  # where the child leaves its last words, if it leaves any
 
-    def __init__(self, name: str, env: dict[str, str]) -> None:
+    def __init__(self, name: str, surroundings: Surroundings) -> None:
         fd = _page_descriptor()
         try:
             self.box = Reader(fd)
@@ -52,8 +53,8 @@ class Cradle:
             raise
         self._page_fd = fd
         self.channel = Channel(ours)
-        whole = {**os.environ, **env}
-        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=whole)
+        env = surroundings.environment()
+        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=env)
 
     @property
     def begun(self) -> int:

@@ -31,6 +31,7 @@ class TaskKeywords(TypedDict, total=False):
     recycle: RecyclePolicy
     limits: Limits | None
     dump_stacks: bool
+    threads: int | None
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -105,6 +106,11 @@ class TaskOptions:
     """Have a child that is ended because it does not react write down its stacks first, for the error. It is asked by a
     real-time signal (``relieve_py.blackbox.DUMP_SIGNAL``), so not where there are none (macOS)."""
 
+    threads: int | None = attrs.field(default=None)
+    """Threads that each numerical library in a child (OpenMP, OpenBLAS, MKL, ...) may start, set by its variable, such
+    as ``OMP_NUM_THREADS``, before the child starts. A variable that is set already, in ``env`` or in the parent's
+    environment, stays. None: as many as the library likes, which is most often one for each processor."""
+
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and (not isinstance(value, str) or not value):
@@ -152,6 +158,15 @@ class TaskOptions:
     def _yes_or_no(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, bool):
             raise TypeError(f"dump_stacks must be True or False, not {value!r}")
+
+    @threads.validator
+    def _whole(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is None:
+            return
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"threads must be a whole number or None, not {value!r}")
+        if value < 1:
+            raise ValueError(f"threads must be at least 1, not {value!r}")
 
     @containers.validator
     def _runnable(self, attribute: attrs.Attribute[Any], value: tuple[Any, ...]) -> None:

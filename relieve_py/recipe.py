@@ -10,6 +10,7 @@ from relieve_py.birth import Cradle
 from relieve_py.child.boot import Plan, boot_frame
 from relieve_py.launchers.base import Launcher
 from relieve_py.serializers import Payload
+from relieve_py.surroundings import Surroundings
 from relieve_py.wire import Frame
 
 
@@ -22,8 +23,8 @@ class Recipe:
     """What the child has to load and to run."""
     objects: Callable[[], Payload]
     """Gives the user's objects for the child. Raises EncodeError."""
-    env: dict[str, str]
-    """Variables added to the parent's environment, as it is at each launch."""
+    surroundings: Surroundings
+    """What each child is put into."""
 
     def first_frame(self) -> Frame:
         """What a child is told first. Raises EncodeError, and OSError when a descriptor in it was closed."""
@@ -31,5 +32,5 @@ class Recipe:
 
     def cradle(self) -> Cradle:
         """What the next child will share with its parent. Raises OSError."""
-        cradle: Cradle = getattr(self.launcher, "cradle", Cradle)(self.plan.name, self.env)
+        cradle: Cradle = getattr(self.launcher, "cradle", Cradle)(self.plan.name, self.surroundings)
         return cradle

@@ -30,6 +30,7 @@ from relieve_py.serializers import Payload, Serializer
 from relieve_py.slot import Slot
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
+from relieve_py.surroundings import Surroundings
 from relieve_py.voice import Voice
 
 _logger = logging.getLogger("relieve_py")
@@ -80,7 +81,12 @@ class _Core:
                 supervisor.chance,
                 options.heartbeat,
             ),
-            Recipe(plugins.launcher(options.launcher), plan, self._objects, options.env),
+            Recipe(
+                plugins.launcher(options.launcher),
+                plan,
+                self._objects,
+                Surroundings(env=options.env, threads=options.threads),
+            ),
             self.serializer,
             self.voice.emitter.strand,
             startable,

@@ -9,48 +9,7 @@ from pathlib import Path
 import pytest
 
 from relieve_py import outofmemory
-from relieve_py.outofmemory import OutOfMemoryWatch, group_directory, memory_group, oom_kills
-
-V2 = "0::/user.slice/user-1000.slice/session.scope\n"
-V1 = "9:name=systemd:/\n4:memory:/jobs/7\n3:cpu,cpuacct:/\n0::/\n"
-MOUNTS = r"""
-23 1 8:1 / / rw - ext4 /dev/vda rw
-32 31 0:29 / /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu
-35 31 0:32 / /sys/fs/cgroup/memory rw,relatime shared:9 - cgroup cgroup rw,memory
-41 31 0:38 / /sys/fs/cgroup/uni\040fied rw,relatime - cgroup2 cgroup2 rw,nsdelegate
-""".strip()
-
-
-@pytest.mark.parametrize(
-    ("text", "group"),
-    [
-        (V2, (2, "/user.slice/user-1000.slice/session.scope")),
-        (V1, (1, "/jobs/7")),
-        ("5:hugetlb,memory:/both\n0::/x\n", (1, "/both")),
-        ("0::/with:colon\n", (2, "/with:colon")),
-        ("1:name=systemd:/\n", None),
-        ("", None),
-    ],
-)
-def test_the_group_that_counts_memory(text: str, group: tuple[int, str] | None) -> None:
-    assert memory_group(text) == group
-
-
-@pytest.mark.parametrize(
-    ("version", "path", "mounts", "folder"),
-    [
-        (1, "/jobs/7", MOUNTS, "/sys/fs/cgroup/memory/jobs/7"),
-        (2, "/user.slice", MOUNTS, "/sys/fs/cgroup/uni fied/user.slice"),
-        (2, "/", MOUNTS, "/sys/fs/cgroup/uni fied"),
-        (2, "/docker/12/sub", "1 2 0:1 /docker/12 /sys/fs/cgroup ro - cgroup2 cgroup rw", "/sys/fs/cgroup/sub"),
-        (2, "/docker/12", "1 2 0:1 /docker/12 /sys/fs/cgroup ro - cgroup2 cgroup rw", "/sys/fs/cgroup"),
-        (2, "/docker/123", "1 2 0:1 /docker/12 /sys/fs/cgroup ro - cgroup2 cgroup rw", None),
-        (1, "/", "32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu", None),
-        (2, "/", "", None),
-    ],
-)
-def test_where_its_files_are(version: int, path: str, mounts: str, folder: str | None) -> None:
-    assert group_directory(version, path, mounts) == folder
+from relieve_py.outofmemory import OutOfMemoryWatch, oom_kills
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,7 @@ NAMES = {
     "register",
     "stop_all",
     "unregister",
+    "usable_cpus",
 }
 HEAVY = {"attrs", "attr", "pluggy", "asyncio", "dill", "psutil", "numpy", "click", "rich", "cbor2"}
 

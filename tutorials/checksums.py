@@ -16,6 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from relieve_py import usable_cpus
+
 HERE = Path(__file__).resolve().parent
 TASK = HERE / "checksums_task.py"
 SFV = HERE.parent / "build" / "checksums.sfv"
@@ -104,11 +106,6 @@ def summary(options: argparse.Namespace, entries: list[str], seconds: float, wro
         f"{len(files):,} files, {sizes:,} bytes {done} in {seconds:.1f} s by {options.children} workers: "
         f"{wrong} mismatches, {unread} unreadable ({os.path.relpath(options.sfv)})"
     )
-
-
-def usable_cpus() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 if __name__ == "__main__":

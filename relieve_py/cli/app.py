@@ -11,7 +11,8 @@ import click
 
 from relieve_py.cli.failures import WrongUse
 from relieve_py.cli.inputs import open_source
-from relieve_py.cli.script import prepare_path, read_script, read_target, usable_cpus
+from relieve_py.cli.script import prepare_path, read_script, read_target
+from relieve_py.cpus import usable_cpus
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 

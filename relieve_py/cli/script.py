@@ -56,10 +56,3 @@ def prepare_path(scripts: list[str]) -> None:
         folder = os.path.dirname(os.path.abspath(script))
         if os.path.exists(script) and folder not in sys.path:
             sys.path.append(folder)
-
-
-def usable_cpus() -> int:
-    """How many processors this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

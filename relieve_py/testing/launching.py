@@ -8,6 +8,7 @@ from typing import Any
 
 from relieve_py.birth import Cradle
 from relieve_py.launchers.base import LaunchSpec, Observer
+from relieve_py.surroundings import Surroundings
 from relieve_py.testing.children import Performer, SimulatedChild
 from relieve_py.testing.pipes import ChildEnd, ParentEnd, Pipe
 from relieve_py.testing.scheduler import Scheduler, Source
@@ -73,7 +74,7 @@ class SimulatedLauncher:
         self._scheduler = scheduler
         self._performer = performer
 
-    def cradle(self, name: str, env: dict[str, str]) -> SimulatedCradle:
+    def cradle(self, name: str, surroundings: Surroundings) -> SimulatedCradle:
         """What the next child of that task will share with it."""
         return SimulatedCradle(self._scheduler, self.room, name)
 

@@ -35,6 +35,7 @@ TASK: dict[str, list[Any]] = {
     "recycle": [None, 100, True, "calls"],
     "limits": [100, True, {"rss": 100}],
     "dump_stacks": [None, 1, "yes"],
+    "threads": ["4", 0, -1, 1.5, True],
 }
 POLICY: dict[str, list[Any]] = {
     "mode": ["sometimes", None, 3],

@@ -21,6 +21,7 @@ from relieve_py import MethodNotFound, TaskDied, wire
 from relieve_py.birth import Cradle
 from relieve_py.serializers import JsonSerializer
 from relieve_py.supervisor import shared
+from relieve_py.surroundings import Surroundings
 from relieve_py.texts import pack
 from relieve_py.turns import Wake
 from relieve_py.wire import HEADER, MAX_FRAME, STREAM_WINDOW, VERSION, Kind
@@ -250,7 +251,7 @@ def test_announced_sizes_cost_nothing() -> None:
 @linux
 def test_nobody_can_make_the_page_smaller() -> None:
     """Looking at what is there no more would kill the parent."""
-    cradle = Cradle("t", {})
+    cradle = Cradle("t", Surroundings())
     try:
         with pytest.raises(PermissionError):
             os.ftruncate(cradle.spec.page_fd, 0)

@@ -20,6 +20,7 @@ from relieve_py.recipe import Recipe
 from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.slot import Slot
 from relieve_py.supervisor import Timer
+from relieve_py.surroundings import Surroundings
 from relieve_py.table import CallTable
 from relieve_py.testing.children import SimulatedChild
 
@@ -119,7 +120,7 @@ class SlotWorld(World):
         heartbeat = self.draw((None, None, None, 4.0))
         life = Lifecycle("t", self.draw(POLICIES), start_timeout, 5.0, self.scheduler.chance, heartbeat)
         recycling = self.draw(RECYCLING)
-        recipe = Recipe(self.launcher, PLAN, lambda: OBJECTS, {})
+        recipe = Recipe(self.launcher, PLAN, lambda: OBJECTS, Surroundings())
         self.slot = Slot(self.told, self.scheduler, life, recipe, SERIALIZER, self.strand, recycle=recycling)
         self.life = life
         self.table = self.slot.traffic.table
