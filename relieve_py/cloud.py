@@ -179,12 +179,42 @@ class CloudWorker(Remote, Worker):
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds."""
+        reply = self._once_empty(timeout)
+        self._dispatcher.drain(reply)
+        return reply
+
+    def flush(self, timeout: float | None = None) -> Reply:
+        """Take no more calls, and finish those that are here: new ones fail with Stopped, until ``resume()`` or
+        ``start()``. Ends a pause.
+
+        The Reply gives the worker, once it has no open calls. Raises TimeoutError when it still has some after
+        ``timeout`` seconds; it then takes none all the same.
+        """
+        reply = self._once_empty(timeout)
+        self._dispatcher.flush(reply)
+        return reply
+
+    def _once_empty(self, timeout: float | None) -> Reply:
         self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
         reply.asked_by_listener = self.emitter.strand.here
         fail_after(reply, timeout, f"worker {self.name!r} still has open calls")
-        self._dispatcher.drain(reply)
         return reply
+
+    def pause(self) -> None:
+        """Give no more calls to tasks: they wait in the queue, until ``resume()``. Those that are with a task go on."""
+        self._must_be_mine()
+        self._dispatcher.pause()
+
+    def resume(self) -> None:
+        """Go on after ``pause()``, and take calls again after ``flush()``."""
+        self._must_be_mine()
+        self._dispatcher.resume()
+
+    @property
+    def paused(self) -> bool:
+        """True from ``pause()`` to ``resume()``."""
+        return self._dispatcher.paused
 
     # -- sight -------------------------------------------------------------------------------------
 

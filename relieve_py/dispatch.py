@@ -14,6 +14,7 @@ from relieve_py.delays import Delays
 from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
 from relieve_py.events import Dropped, must_not_wait, under_a_loop
 from relieve_py.lifecycle import State
+from relieve_py.pressure import Pressure
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
@@ -32,7 +33,9 @@ class Dispatcher:
         self.delays = Delays(self.resubmit)
         self._lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
         self._pumping = self._pump_again = False
-        self._stopping = False
+        self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
+        self.paused = False  # no call is given to a task
+        self._pressure = Pressure()
         self.drain_waiters: list[Reply] = []
 
     def forget(self) -> None:
@@ -64,19 +67,19 @@ class Dispatcher:
         if call.mode is Mode.EVENT and self.backlog.unread.full and not must_not_wait():
             self._wait_for_slack()
         if self.backlog.full and self.backlog.when_full == "wait" and not under_a_loop():
-            shared().help_until(lambda: not self.backlog.full or self._stopping, None)
+            shared().help_until(lambda: not self.backlog.full or self._refuses, None)
         with self._lock:
-            if self.backlog.full and not self._stopping:
+            if self.backlog.full and not self._refuses:
                 self._make_room()
             reply = call.make_reply(self._worker.emitter.strand)
             call.home = call.carrier = self
             victim = None
-            refused = self._stopping
+            refused = self._refuses
             if not refused:
                 victim = self.backlog.add(call)
                 call.await_turn(shared())
         if refused:
-            call.reply.fail(self._stopped())
+            call.reply.fail(self._refusal())
         if victim is not None:
             self._drop(victim)
         self.pump()
@@ -86,7 +89,7 @@ class Dispatcher:
         """Wait while too many events are here because no child reads."""
 
         def go_on() -> bool:
-            return self.backlog.unread.slack or self._stopping
+            return self.backlog.unread.slack or self._refuses
 
         shared().help_until(go_on, None)
         with self._lock:
@@ -97,16 +100,26 @@ class Dispatcher:
         if self.backlog.when_full == "raise":
             raise self._full(f"has {len(self.backlog.waiting)} calls waiting, which is max_pending")
         if self.backlog.when_full == "wait" and not under_a_loop():
-            self._lock.wait_for(lambda: not self.backlog.full or self._stopping)
+            self._lock.wait_for(lambda: not self.backlog.full or self._refuses)
 
     def _drop(self, call: Call) -> None:
         call.reply.fail(self._full("is full", f"call {call.id} of {call.title} was dropped: "))
         dropped = Dropped(worker=self._worker.name, call_id=call.id, method=call.method)
-        self._worker.emitter.emit("drop", dropped)
+        self._worker.tell("drop", dropped)
 
     def _full(self, how: str, what: str = "") -> WorkerFull:
         name = self._worker.name
         return WorkerFull(f"{what}worker {name!r} {how}", worker=name, max_pending=self.backlog.max_pending)
+
+    @property
+    def _refuses(self) -> bool:
+        """True when no new calls are taken."""
+        return self._stopping or self._flushing
+
+    def _refusal(self) -> Stopped:
+        if self._stopping:
+            return self._stopped()
+        return Stopped(f"worker {self._worker.name!r} was flushed: it takes no calls until resume() or start()")
 
     def _stopped(self) -> Stopped:
         return Stopped(f"worker {self._worker.name!r} was stopped")
@@ -173,10 +186,12 @@ class Dispatcher:
 
     def pump(self) -> None:
         """Give waiting calls to tasks, as far as there is room."""
-        if not self.backlog.waiting:
-            self._settle_drained()
-        else:
+        if self.backlog.waiting:
             self.chooser.run(self._dispatch)
+            return
+        if self._pressure.short:
+            self._tell_if_available()
+        self._settle_drained()
 
     def _dispatch(self) -> None:
         """One thread dispatches; another that comes meanwhile has it look again."""
@@ -194,6 +209,8 @@ class Dispatcher:
                     again, self._pump_again = self._pump_again, False
                     self._pumping = again
             if not again:
+                if self._pressure.short:
+                    self._tell_if_available()
                 self._settle_drained()  # what nobody takes, or no strategy can place, has ended without a task
                 return
 
@@ -203,15 +220,18 @@ class Dispatcher:
             if not self.backlog.waiting:
                 return False
             call = self.backlog.waiting[0]
-            candidates = self.candidates(call)
+            candidates = () if self.paused else self.candidates(call)
             lost = self.backlog.take_all() if not candidates and self.hopeless() else []
             if candidates:
                 self.backlog.pop()
                 self.backlog.out += 1
+            else:
+                self._tell_unavailable()
             if candidates or lost:
                 self._lock.notify_all()  # who waits for room
         if not candidates:
-            self._wake_one()
+            if not self.paused:
+                self._wake_one()
             for call in lost:
                 call.reply.fail(self._why_hopeless())  # one each: a raise adds its traceback
             return False
@@ -251,12 +271,55 @@ class Dispatcher:
         reasons = "; ".join(str(task._slot.life.refusal()) for task in self._worker)
         return NotRunning(f"no task of worker {self._worker.name!r} takes calls: {reasons or 'it has none'}")
 
-    # -- start, stop and drain ---------------------------------------------------------------------
+    def _tell_unavailable(self) -> None:
+        """Under the lock, which keeps what is told in order: a call has to wait."""
+        if not self._pressure.short:
+            up = any(task._slot.life.state is State.READY for task in self._worker)
+            reason = "paused" if self.paused else "busy" if up else "down"
+            record = self._pressure.waits(self._worker.name, reason, shared().now())
+            self._worker.tell("unavailable", record)
+
+    def _tell_if_available(self) -> None:
+        with self._lock:
+            if self.backlog.waiting or self.paused or not self._has_room():
+                return
+            record = self._pressure.eased(self._worker.name, shared().now())
+            if record is not None:
+                self._worker.tell("available", record)
+
+    def _has_room(self) -> bool:
+        """True when some task could take a call now."""
+        for task in self._worker:
+            traffic = task._slot.traffic
+            if task._slot.life.state is State.READY and traffic.table.room > 0 and not traffic.closed:
+                return True
+        return False
+
+    # -- start, stop, pause and drain --------------------------------------------------------------
 
     def open(self) -> None:
         """Calls are taken from now on."""
         with self._lock:
-            self._stopping = False
+            self._stopping = self._flushing = False
+
+    def pause(self) -> None:
+        """No call is given to a task from now on; they wait."""
+        with self._lock:
+            self.paused = True
+
+    def resume(self) -> None:
+        """Neither paused nor flushed any more."""
+        with self._lock:
+            self.paused = self._flushing = False
+        self.pump()
+
+    def flush(self, reply: Reply) -> None:
+        """No new call is taken from now on; settle the reply with the worker when it has no open calls."""
+        with self._lock:
+            self._flushing, self.paused = True, False
+            self._lock.notify_all()  # who waits for room is refused
+        self.pump()
+        self.drain(reply)
 
     def close(self) -> None:
         """No call is taken from now on, and what waits fails with Stopped."""

@@ -42,6 +42,8 @@ LIFECYCLE = frozenset(
         "deliver",
         "recycle",
         "idle",
+        "available",
+        "unavailable",
     }
 )
 """Names of lifecycle events, which user events may not have."""
@@ -143,6 +145,26 @@ class Dropped:
     worker: str
     call_id: int
     method: str | None
+
+
+@attrs.frozen(kw_only=True)
+class Unavailable:
+    """``unavailable``: a call has to wait in the worker's queue, for no task can take one. Told once, until
+    ``available``."""
+
+    worker: str
+    reason: str
+    """``"busy"``: every child has all the calls that it takes; ``"paused"``: after ``pause()``; ``"down"``: no child is
+    ready."""
+
+
+@attrs.frozen(kw_only=True)
+class Available:
+    """``available``: after ``unavailable``, no call waits any more, and a task can take the next."""
+
+    worker: str
+    after: float
+    """Seconds since it was told that there was none."""
 
 
 _current: contextvars.ContextVar[Event] = contextvars.ContextVar("relieve_py.event")

@@ -201,13 +201,29 @@ class Worker(Entered, Listening):
             self.emitter.strand.submit(self.on_message, name, *args)
         elif name in HOOKS:
             self.emitter.strand.submit(getattr(self, f"on_{name}"), *args)
+        met = self._waiting_for(name)
+        heard = self.emitter.relay(task, name, args)
+        for reply in met:
+            self.emitter.strand.submit(reply.settle, args)
+        return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
+
+    def _waiting_for(self, name: str) -> list[Reply]:
+        """The replies of those who wait for such an event, which do so no more."""
         with self._lock:
             met = [entry for entry in self._event_waiters if matches(entry[0], name)]
             self._event_waiters = [entry for entry in self._event_waiters if entry not in met]
-        heard = self.emitter.relay(task, name, args)
-        for _, reply in met:
-            self.emitter.strand.submit(reply.settle, args)
-        return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
+        return [reply for _, reply in met]
+
+    def tell(self, name: str, record: Any) -> None:
+        """An event of the worker itself, told on its strand, in the order of these calls."""
+        if self._event_waiters or self.emitter.listening(name):
+            self.emitter.strand.submit(self._tell, name, record)
+
+    def _tell(self, name: str, record: Any) -> None:
+        met = self._waiting_for(name)
+        self.emitter.emit(name, record)
+        for reply in met:
+            self.emitter.strand.submit(reply.settle, (record,))
 
     def nothing_will_come(self, error: BaseException) -> None:
         """A task has no child left. When none has, nobody need wait for an event; called on that task's strand."""

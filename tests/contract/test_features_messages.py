@@ -23,6 +23,7 @@ from relieve_py import (
     fork,
     ipc,
 )
+from relieve_py.events import Available, Unavailable
 
 
 @pytest.mark.feature(46)
@@ -224,13 +225,19 @@ def test_every_change_of_state_is_an_event() -> None:
 
 
 @pytest.mark.feature(63)
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="events of a worker's availability")
 def test_a_pool_tells_when_it_is_available_and_when_it_is_not(cloud: CloudWorker) -> None:
-    unavailable = cloud.wait_for("unavailable")
+    unavailable, available = cloud.wait_for("unavailable"), cloud.wait_for("available")
+    heard_both = heard(cloud, "*available")
     replies = [cloud.get("nap", 0.01) for _ in range(10)]
+    (record,) = unavailable.result(T)
+    assert (record.worker, record.reason) == (cloud.name, "busy")
     for reply in replies:
         reply.result(T)
-    unavailable.result(0.2)
+    (record,) = available.result(T)
+    assert record.worker == cloud.name
+    assert record.after > 0
+    assert [type(event) for (event,) in heard_both] == [Unavailable, Available]
+    cloud.off("*available")
 
 
 @pytest.mark.feature(64)

@@ -371,19 +371,35 @@ def test_a_child_that_stays_paused_is_replaced() -> None:
 
 
 @pytest.mark.feature(95)
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="flushing")
-def test_a_flush_finishes_what_there_is_and_refuses_the_new(cloud: CloudWorker) -> None:
-    cloud.flush().result(T)  # type: ignore[attr-defined]
+def test_a_flush_finishes_what_there_is_and_refuses_the_new(gate: Callable[[], Any]) -> None:
+    held = gate()
+    with CloudWorker(CallableTask(KITCHEN), size=1, max_pending=2) as worker:
+        running, waiting = worker.get("wait_for_file", held.path), worker.get("echo", 1)
+        flushed = worker.flush()
+        with pytest.raises(relieve_py.Stopped, match=r"was flushed: it takes no calls until resume\(\)"):
+            worker.get("echo", 2).result(T)
+        assert not flushed.done()
+        held.open()
+        assert flushed.result(T) is worker
+        assert (running.result(0), waiting.result(0)) == ("open", 1)
+        worker.resume()
+        assert worker.get("echo", 3).result(T) == 3
 
 
 @pytest.mark.feature(96)
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="pausing dispatch")
 def test_dispatch_is_paused_and_resumed(cloud: CloudWorker) -> None:
-    cloud.pause()  # type: ignore[attr-defined]
-    reply = cloud.get("echo", 1)
-    assert not reply.done()
-    cloud.resume()  # type: ignore[attr-defined]
-    assert reply.result(T) == 1
+    running = cloud.get("nap", 0.05)
+    cloud.pause()
+    assert cloud.paused
+    waiting = [cloud.get("echo", n) for n in range(3)]
+    assert running.result(T) in {task.pid for task in cloud}
+    assert [task.load for task in cloud] == [0, 0]
+    assert not any(reply.done() for reply in waiting)
+    drained = cloud.drain()
+    cloud.resume()
+    assert not cloud.paused
+    assert [reply.result(T) for reply in waiting] == [0, 1, 2]
+    assert drained.result(T) is cloud
 
 
 def test_round_robin_spreads_calls_evenly(cloud: CloudWorker) -> None:

@@ -270,7 +270,7 @@ class SlotWorld(World):
             raise Violation("rule 1: it is stopping and nothing ends it")
         if state is State.STARTING and self.life.start_timeout and not (ladder or self._pending(timers.get("start"))):
             raise Violation("rule 1: it is starting and nothing ends it")
-        spare = self.slot._spare._birth if self.slot._spare is not None else None
+        spare = self.slot._reload._spare._birth if self.slot._reload._spare is not None else None
         living = [child for child in self.living() if spare is None or child is not spare.cradle.child]
         if len(living) > 1:
             raise Violation(f"rule 11: it has the children {living}")

@@ -18,6 +18,8 @@ from relieve_py.lifecycle import State
 from relieve_py.remote import Bound
 from relieve_py.testing.scheduler import Stuck
 
+FLOW = ("pause", "resume", "flush")
+
 
 class WorkerWorld(World):
     """A CloudWorker."""
@@ -87,10 +89,12 @@ class WorkerWorld(World):
         """Start, stop and the like, of the worker or of one task."""
         whole = self.choose(2) == 0 or not len(self.worker)
         target: Any = self.worker if whole else self.draw(list(self.worker))
-        what = self.draw(("restart", "stop", "start", "stop now", "kill", "drain", "reload", "resize", "remove"))
+        what = self.draw(("restart", "stop", "start", "stop now", "kill", "drain", "reload", "resize", "remove", *FLOW))
         if what == "remove" and not len(self.worker):
             return
         tasks = list(self.worker) if whole else [target]
+        if what in FLOW:
+            what, target, tasks = (what, self.worker, [])
         try:
             reply = self._ask(what, target)
         except (AlreadyRunning, Stopped):
@@ -102,8 +106,9 @@ class WorkerWorld(World):
             self.stopped |= names
         elif what in ("start", "restart", "reload"):
             self.stopped -= names
-        reply.mark_seen()
-        self.asked.append((what, reply))
+        if reply is not None:
+            reply.mark_seen()
+            self.asked.append((what, reply))
 
     def _ask(self, what: str, target: Any) -> Any:
         match what:
@@ -111,8 +116,8 @@ class WorkerWorld(World):
                 return target.stop(0.0)
             case "kill":
                 return target.kill(self.draw((signal.SIGKILL, signal.SIGTERM)))
-            case "drain":
-                return target.drain(self.draw((None, 2.0)))
+            case "drain" | "flush":
+                return getattr(target, what)(self.draw((None, 2.0)))
             case "resize":
                 before = list(self.worker)
                 reply = self.worker.resize(self.draw((1, 2, 4)))
@@ -175,7 +180,7 @@ class WorkerWorld(World):
             raise Violation(f"rule 6: {backlog.out} calls are counted as out, and {open_calls} are")
         if self.strategy.open != open_calls:
             raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
-        if backlog.waiting and dispatcher.candidates(backlog.waiting[0]):
+        if backlog.waiting and not worker.paused and dispatcher.candidates(backlog.waiting[0]):
             raise Violation("rule 6: a call waits although a task has room for it")
         if backlog.waiting and dispatcher.hopeless():
             raise Violation("rule 1: a call waits for tasks that will never take one")
@@ -185,6 +190,7 @@ class WorkerWorld(World):
     def finish(self) -> None:
         """All goes well from here on: every call settles, and then a stop does."""
         self.become_calm()
+        self.worker.resume()
         self.settle_down(lambda: not any(entry.open for entry in self.entries))
         for entry in self.entries:
             entry.check_outcome()
