@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import Protocol
 
+from relieve_py.birth import Birth
 from relieve_py.endings import Owner
 from relieve_py.errors import RelieveError, StartError, copy_of
 from relieve_py.host import Deeds, Host
@@ -60,6 +61,11 @@ class Reload:
             return None
         spare, self._spare = self._spare, None
         return spare
+
+    @property
+    def coming(self) -> Birth | None:
+        """The next child, while there is one beside that which serves."""
+        return self._spare.birth if self._spare is not None else None
 
     def forget(self) -> None:
         """In a process that was just forked: the child belongs to the original."""

@@ -31,22 +31,22 @@ class Spare:
         self._supervisor = supervisor
         self._serializer = serializer
         self._line = Line(self, supervisor, threading.Lock())  # owner of the lock: the I/O thread, which uses the line
-        self._birth: Birth | None = None
+        self.birth: Birth | None = None  # until a slot takes it, or it has ended
 
     @property
     def ready(self) -> bool:
         """True while it can take a slot."""
-        return self.exports is not None and self._birth is not None and self._birth.process is not None
+        return self.exports is not None and self.birth is not None and self.birth.process is not None
 
     @property
     def over(self) -> bool:
         """True once it was launched and there is no child of it any more: it has ended, or was given or discarded."""
-        return self._birth is None
+        return self.birth is None
 
     def launch(self, recipe: Recipe, start_timeout: float | None) -> None:
         """Have the child made. Raises what making its first frame, its cradle, and a launcher raise."""
         boot = recipe.first_frame()
-        birth = self._birth = Birth(self, 0, recipe.cradle())
+        birth = self.birth = Birth(self, 0, recipe.cradle())
         with self._line.lock:
             self._line.open(birth)
             self._line.post(boot)
@@ -56,7 +56,7 @@ class Spare:
 
     def give(self) -> Birth:
         """The child, whose line the caller opens. Only while ``ready``."""
-        birth, self._birth = self._birth, None
+        birth, self.birth = self.birth, None
         assert birth is not None
         with self._line.lock:
             self._line.release(birth)
@@ -64,7 +64,7 @@ class Spare:
 
     def discard(self) -> None:
         """It is not wanted any more."""
-        birth = self._birth
+        birth = self.birth
         if birth is None:
             return
         if birth.process is not None:
@@ -76,7 +76,7 @@ class Spare:
     def forget(self) -> None:
         """In a process that was just forked: the child belongs to the original."""
         self._line.forget(threading.Lock())
-        self._birth = None
+        self.birth = None
 
     def _fail(self, error: RelieveError) -> None:
         if self.error is None and self.exports is None:
@@ -92,7 +92,7 @@ class Spare:
         return StartError(f"the next child of task {self._name!r} {what}", task=self._name)
 
     def _close(self, birth: Birth) -> None:
-        self._birth = None
+        self.birth = None
         self._line.close(birth)
 
     # -- what becomes of the launch ----------------------------------------------------------------

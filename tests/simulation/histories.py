@@ -23,14 +23,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import slot_world
-import worker_world
-from worlds import LogWatch
+from slot_world import SlotWorld
+from worker_world import WorkerWorld
+from worlds import LogWatch, World, history
 
-KINDS: dict[str, Callable[[Callable[[int], int]], object]] = {
-    "slot": slot_world.history,
-    "worker": worker_world.history,
-}
+KINDS: dict[str, type[World]] = {"slot": SlotWorld, "worker": WorkerWorld}
 SHARES = {"slot": 0.95, "worker": 0.05}
 BATCH = 250
 """Histories between two collections of garbage. More: more memory; less: more time."""
@@ -49,7 +46,7 @@ class Failure(AssertionError):
 def run_one(kind: str, seed: int) -> None:
     """One history. Raises Failure."""
     try:
-        KINDS[kind](chooser(seed))
+        history(KINDS[kind], chooser(seed))
     except Exception as error:
         here = os.path.relpath(__file__)
         again = f"python {here} --kind {kind} --seed {seed} --trace"
@@ -107,7 +104,7 @@ def main() -> int:
     parser.add_argument("--trace", action="store_true", help="tell what happens in it")
     options = parser.parse_args()
     if options.seed is not None:
-        slot_world.World.trace = staticmethod(print) if options.trace else None
+        World.trace = staticmethod(print) if options.trace else None
         with undisturbed():
             run_one(options.kind, options.seed)
         return 0

@@ -23,6 +23,7 @@ from relieve_py.supervisor import Timer
 from relieve_py.surroundings import Surroundings
 from relieve_py.table import CallTable
 from relieve_py.testing.children import SimulatedChild
+from relieve_py.testing.scheduler import Scheduler
 
 OPTIONS = tuple(
     CallOptions(timeout=timeout, queue_timeout=turn, retries=retries, poison_after=poison)
@@ -112,8 +113,11 @@ class Told:
 class SlotWorld(World):
     """One slot."""
 
-    def __init__(self, choose: Callable[[int], int]) -> None:
-        super().__init__(choose)
+    most_acts = 10
+    most_steps_between = 14
+
+    def __init__(self, choose: Callable[[int], int], scheduler: Scheduler) -> None:
+        super().__init__(choose, scheduler)
         self.told = Told(self.launcher.children)
         self.strand = Strand()
         start_timeout = self.draw((30.0, 2.0, None))
@@ -180,24 +184,6 @@ class SlotWorld(World):
             self.wanted = False
         reply.mark_seen()
         self.asked.append((what, reply))
-
-    def act(self) -> None:
-        """One thing that the world does."""
-        match self.choose(16):
-            case 0 | 1 | 2 | 3 | 4 | 5:
-                self.submit()
-            case 6 | 7:
-                self.cancel_one()
-            case 8 | 9 | 10:
-                self.strike()
-            case 11 | 12:
-                self.ask()
-            case 13:
-                self.wait(self.draw((0.1, 1.0, 6.0, 40.0)))
-            case 14:
-                self.read_streams()
-            case 15:
-                self.spoil_launches()
 
     def launching(self, name: str) -> None:
         if not self.wanted:
@@ -270,7 +256,7 @@ class SlotWorld(World):
             raise Violation("rule 1: it is stopping and nothing ends it")
         if state is State.STARTING and self.life.start_timeout and not (ladder or self._pending(timers.get("start"))):
             raise Violation("rule 1: it is starting and nothing ends it")
-        spare = self.slot._reload._spare._birth if self.slot._reload._spare is not None else None
+        spare = self.slot._reload.coming
         living = [child for child in self.living() if spare is None or child is not spare.cradle.child]
         if len(living) > 1:
             raise Violation(f"rule 11: it has the children {living}")
@@ -300,19 +286,3 @@ class SlotWorld(World):
             raise Violation(f"rule 6: left at the end: {left}")
         if self.told.started != self.told.ended:
             raise Violation(f"rule 2: {self.told.started} starts were told and {self.told.ended} exits")
-
-
-def history(choose: Callable[[int], int]) -> SlotWorld:
-    """One history of one slot."""
-    world = SlotWorld(choose)
-    try:
-        world.submit()
-        for _ in range(2 + choose(10)):
-            for _ in range(choose(14)):
-                if not world.step():
-                    break
-            world.act()
-        world.finish()
-    finally:
-        world.close()
-    return world

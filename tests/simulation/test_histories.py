@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import histories
 import pytest
-import slot_world
 from histories import Failure, run_many, run_one, undisturbed
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
-from worlds import World
+from slot_world import SlotWorld
+from worlds import World, inhabited
 
 from relieve_py.endings import Endings
 from relieve_py.lifecycle import Lifecycle
@@ -64,7 +65,8 @@ class Shortest(RuleBasedStateMachine):
     @initialize(data=st.data())
     def make(self, data: st.DataObject) -> None:
         self.data: st.DataObject | None = data
-        self.world = slot_world.SlotWorld(self.choose)
+        self.lasting = ExitStack()
+        self.world = self.lasting.enter_context(inhabited(SlotWorld, self.choose))
         self.world.submit()
 
     def choose(self, below: int) -> int:
@@ -85,10 +87,8 @@ class Shortest(RuleBasedStateMachine):
     def teardown(self) -> None:
         if hasattr(self, "world"):
             self.data = None
-            try:
+            with self.lasting:
                 self.world.finish()
-            finally:
-                self.world.close()
 
 
 Shortest.TestCase.settings = settings(

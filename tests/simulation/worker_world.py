@@ -16,7 +16,7 @@ from relieve_py.calls import DEFAULTS, Mode
 from relieve_py.errors import AlreadyRunning, RelieveError, Stopped
 from relieve_py.lifecycle import State
 from relieve_py.remote import Bound
-from relieve_py.testing.scheduler import Stuck
+from relieve_py.testing.scheduler import Scheduler, Stuck
 
 FLOW = ("pause", "resume", "flush")
 
@@ -24,8 +24,11 @@ FLOW = ("pause", "resume", "flush")
 class WorkerWorld(World):
     """A CloudWorker."""
 
-    def __init__(self, choose: Callable[[int], int], size: int | None = None) -> None:
-        super().__init__(choose)
+    most_acts = 12
+    most_steps_between = 20
+
+    def __init__(self, choose: Callable[[int], int], scheduler: Scheduler, size: int | None = None) -> None:
+        super().__init__(choose, scheduler)
         self.starts = self.exits = 0
         self.strategy = self.draw(STRATEGIES)(lambda: not self.calm and self.choose(20) == 19)
         self.stopped: set[str] = set()  # tasks that nobody wants to run
@@ -134,24 +137,6 @@ class WorkerWorld(World):
         self.gone += tasks
         self.stopped |= {task.name for task in tasks}
 
-    def act(self) -> None:
-        """One thing that the world does."""
-        match self.choose(16):
-            case 0 | 1 | 2 | 3 | 4 | 5:
-                self.submit()
-            case 6 | 7:
-                self.cancel_one()
-            case 8 | 9 | 10:
-                self.strike()
-            case 11 | 12:
-                self.ask()
-            case 13:
-                self.wait(self.draw((0.1, 1.0, 6.0, 40.0)))
-            case 14:
-                self.read_streams()
-            case 15:
-                self.spoil_launches()
-
     # -- what holds --------------------------------------------------------------------------------
 
     def launching(self, name: str) -> None:
@@ -210,19 +195,3 @@ class WorkerWorld(World):
                 raise Violation(f"rule 6: left at the end of {task!r}: {left}")
         if self.starts != self.exits:
             raise Violation(f"rule 2: {self.starts} starts were told and {self.exits} exits")
-
-
-def history(choose: Callable[[int], int]) -> WorkerWorld:
-    """One history of one worker."""
-    world = WorkerWorld(choose)
-    try:
-        world.submit()
-        for _ in range(2 + choose(12)):
-            for _ in range(choose(20)):
-                if not world.step():
-                    break
-            world.act()
-        world.finish()
-    finally:
-        world.close()
-    return world

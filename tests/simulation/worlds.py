@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, TypeVar
 
 from acting import Actor
 from ledger import Entry, Violation
@@ -17,6 +19,7 @@ from relieve_py.testing.scheduler import Scheduler
 from relieve_py.wire import Frame
 
 T = TypeVar("T")
+W = TypeVar("W", bound="World")
 
 PATIENCE = 300.0
 """Seconds after which what has not happened when all goes well never will."""
@@ -51,18 +54,18 @@ class OnPurpose(RuntimeError):
     """What the users of a world raise."""
 
 
-class World:
+class World(ABC):
     """What every world has: chance, a clock, children, and a ledger of calls."""
 
     trace: Callable[[str], object] | None = None  # of all worlds
+    most_acts: ClassVar[int]
+    most_steps_between: ClassVar[int]
 
-    def __init__(self, choose: Callable[[int], int]) -> None:
+    def __init__(self, choose: Callable[[int], int], scheduler: Scheduler) -> None:
         self.choose = choose
+        self.scheduler = scheduler
         Violation.last = LogWatch.fault = None
         self.calm = False  # from here on all goes well
-        self.scheduler = Scheduler(choose)
-        self.scheduler.trace = self.trace
-        self.scheduler.enter()
         self.launcher = Launches(self.scheduler, self._actor, self.draw((1000, 1000, 2)))
         self.launcher.world = self
         self.entries: list[Entry] = []
@@ -118,11 +121,39 @@ class World:
             self.run()
         self.scheduler.advance(until)
 
+    @abstractmethod
     def check(self) -> None:
         """What holds after every step."""
 
+    @abstractmethod
     def check_rest(self) -> None:
         """What holds when nothing can happen without time."""
+
+    def act(self) -> None:
+        """One thing that users or the world do."""
+        match self.choose(16):
+            case 0 | 1 | 2 | 3 | 4 | 5:
+                self.submit()
+            case 6 | 7:
+                self.cancel_one()
+            case 8 | 9 | 10:
+                self.strike()
+            case 11 | 12:
+                self.ask()
+            case 13:
+                self.wait(self.draw((0.1, 1.0, 6.0, 40.0)))
+            case 14:
+                self.read_streams()
+            case 15:
+                self.spoil_launches()
+
+    @abstractmethod
+    def submit(self) -> None:
+        """The user makes a call."""
+
+    @abstractmethod
+    def ask(self) -> None:
+        """The user asks for a start, a stop, and the like."""
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -138,15 +169,16 @@ class World:
         entry.refused = self.refuses()
         entry.settles()
 
+    @abstractmethod
     def launching(self, name: str) -> None:
         """A child of that task will be launched."""
 
-    def begins(self, entry: Entry) -> None:
+    def begins(self, entry: Entry) -> None:  # noqa: B027 - not every world looks at it
         """A child begins a call."""
 
+    @abstractmethod
     def refuses(self) -> bool:
         """True while a call may be refused: there is no child, and none will come."""
-        raise NotImplementedError
 
     def one_open(self) -> Entry | None:
         """A call that the user waits for."""
@@ -219,7 +251,31 @@ class World:
                 return
             self.scheduler.advance(due)
 
-    def close(self) -> None:
-        """Leave this thread, and this process, as they were."""
-        leave_out(self.scheduler)
-        self.scheduler.leave()
+    @abstractmethod
+    def finish(self) -> None:
+        """All goes well from here on: every call settles, and then a stop does."""
+
+
+@contextmanager
+def inhabited(kind: Callable[[Callable[[int], int], Scheduler], W], choose: Callable[[int], int]) -> Iterator[W]:
+    """A world of that kind on this thread, which is left, as is this process, as it was."""
+    scheduler = Scheduler(choose)
+    scheduler.trace = World.trace
+    scheduler.enter()
+    try:
+        yield kind(choose, scheduler)
+    finally:
+        leave_out(scheduler)
+        scheduler.leave()
+
+
+def history(kind: type[World], choose: Callable[[int], int]) -> None:
+    """One history of a world."""
+    with inhabited(kind, choose) as world:
+        world.submit()
+        for _ in range(2 + choose(world.most_acts)):
+            for _ in range(choose(world.most_steps_between)):
+                if not world.step():
+                    break
+            world.act()
+        world.finish()
