@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 import attrs
 
+from relieve_py.budget import RestartBudget
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
 from relieve_py.events import Failed, Idle, Ready, Recycled, Restarting, Started, StateChanged
 from relieve_py.exits import NOTHING, Exit, Remains
@@ -66,11 +67,6 @@ _LEGAL: dict[State, frozenset[State]] = {
     State.FAILED: frozenset({State.STARTING, State.STOPPED}),
 }
 
-KILLED_STARTS = 2
-"""Children that a signal may end before the first was ready, and another is tried. More: a script that kills itself
-fails later; less: the system, which may kill what it likes, fails a task for good."""
-HEALTHY_UPTIME = 10.0
-"""Seconds after which a child counts as healthy, so that the next restart is not a step of a crash loop."""
 STACKS_GRACE = 0.05
 """Seconds a child gets to write down its stacks before it is ended. Less: a loaded machine may not manage; more: every
 forced end takes longer."""
@@ -95,6 +91,7 @@ class Lifecycle:
     ) -> None:
         self.name = name
         self.policy = policy
+        self._budget = RestartBudget(policy)
         self.start_timeout = start_timeout
         self.kill_timeout = kill_timeout
         self.heartbeat = heartbeat
@@ -117,9 +114,6 @@ class Lifecycle:
         self._beat_at = 0.0
         self._unanswered_since: float | None = None
         self._start_error: StartError | None = None
-        self._deaths: deque[float] = deque()
-        self._in_a_row = 0
-        self._killed_starts = 0  # in this life of the slot: children that a signal ended before the first was ready
         self._history: deque[str] = deque(maxlen=20)
 
     @property
@@ -155,8 +149,7 @@ class Lifecycle:
             raise AlreadyRunning(f"task {self.name!r} is {self.state.value} already", task=self.name)
         if self.state is State.STOPPING:
             raise Stopped(f"task {self.name!r} is stopping: wait for stop() before start()", task=self.name)
-        self._deaths.clear()
-        self._in_a_row = self._killed_starts = 0
+        self._budget.start_anew()
         self.was_ready = False
         self._asked = True
         return self._launch(now)
@@ -384,28 +377,15 @@ class Lifecycle:
         hopeless = self._start_error is not None or self.exit.limit is not None
         if hopeless or signum is None or not self.policy.wants(self.exit):
             return False
-        self._killed_starts += 1
-        return self._killed_starts <= KILLED_STARTS
+        return self._budget.may_start_again()
 
     def _restart_or_give_up(self, now: float, blamed: bool, worked: bool) -> list[Instruction]:
         assert self.exit is not None
-        if blamed or worked or self.exit.uptime >= HEALTHY_UPTIME:
-            self._in_a_row = 0
-        if not blamed:
-            self._in_a_row += 1
-            if not self.exit.ok:
-                self._deaths.append(now)
-        while self._deaths and self._deaths[0] < now - self.policy.within:
-            self._deaths.popleft()
-        if len(self._deaths) > self.policy.max_restarts:
-            error = StartError(
-                f"task {self.name!r} died {len(self._deaths)} times within {self.policy.within:g} seconds, which is "
-                f"more than its RestartPolicy allows (max_restarts={self.policy.max_restarts}); the last time: "
-                f"{self.exit.describe()}",
-                task=self.name,
-            )
-            return self._give_up(_with_notes(error, self.exit))
-        return self._relaunch(now, self.policy.delay_before(1 if blamed else self._in_a_row, self._random()))
+        self._budget.count(self.exit, now, blamed, worked)
+        if (spent := self._budget.spent()) is not None:
+            what = f"task {self.name!r} {spent}; the last time: {self.exit.describe()}"
+            return self._give_up(_with_notes(StartError(what, task=self.name), self.exit))
+        return self._relaunch(now, self._budget.delay(blamed, self._random()))
 
     def _relaunch(self, now: float, delay: float) -> list[Instruction]:
         self.restarts += 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from relieve_py.budget import HEALTHY_UPTIME, KILLED_STARTS
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError, StartError, Stopped
 from relieve_py.events import Failed, Restarting
 from relieve_py.exits import Exit
@@ -24,7 +25,7 @@ from relieve_py.instructions import (
     Refuse,
     Settle,
 )
-from relieve_py.lifecycle import _LEGAL, HEALTHY_UPTIME, KILLED_STARTS, Lifecycle, State
+from relieve_py.lifecycle import _LEGAL, Lifecycle, State
 from relieve_py.policies import RestartPolicy
 
 KILL_TIMEOUT = 5.0

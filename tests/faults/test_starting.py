@@ -21,7 +21,7 @@ from relieve_py import (
     StartError,
     State,
 )
-from relieve_py.lifecycle import KILLED_STARTS
+from relieve_py.budget import KILLED_STARTS
 
 Program = Callable[..., "subprocess.Popen[str]"]
 
