@@ -15,6 +15,7 @@ if sys.platform == "win32":
 if TYPE_CHECKING:
     from relieve_py import ipc as ipc
     from relieve_py.calls import Outcome as Outcome
+    from relieve_py.calls import PendingCall as PendingCall
     from relieve_py.cloud import CloudWorker as CloudWorker
     from relieve_py.cpus import usable_cpus as usable_cpus
     from relieve_py.errors import AlreadyRunning as AlreadyRunning
@@ -58,7 +59,7 @@ if TYPE_CHECKING:
     from relieve_py.workers import Worker as Worker
 
 _HOMES = {
-    "calls": ("Outcome",),
+    "calls": ("Outcome", "PendingCall"),
     "cloud": ("CloudWorker",),
     "cpus": ("usable_cpus",),
     "errors": (

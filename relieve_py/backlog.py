@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from relieve_py.calls import Call
 from relieve_py.table import Unread
 
 WHEN_FULL = ("wait", "raise", "drop_oldest", "drop_newest")
+ANSWERS = (*WHEN_FULL, "queue")
+"""What a policy of the user may answer: the same, or that the call is queued all the same."""
 
 
 class Backlog:
     """Calls that wait for a task, and a count of those that are out. Not locked: its worker does that."""
 
-    def __init__(self, max_pending: int | None, when_full: str) -> None:
+    def __init__(self, max_pending: int | None, when_full: str | Callable[[Any], str]) -> None:
         if max_pending is not None:
             if isinstance(max_pending, bool) or not isinstance(max_pending, int):
                 raise TypeError(f"max_pending must be a whole number or None, not {max_pending!r}")
             if max_pending < 1:
                 raise ValueError(f"max_pending must be at least 1, not {max_pending!r}")
-        if when_full not in WHEN_FULL:
-            raise ValueError(f"when_full must be one of {', '.join(WHEN_FULL)}, not {when_full!r}")
+        _check_policy(when_full)
         self.max_pending = max_pending
         self.when_full = when_full
         self.waiting: deque[Call] = deque()
@@ -35,19 +38,34 @@ class Backlog:
         return self.max_pending is not None and len(self.waiting) >= self.max_pending
 
     @property
+    def crowded(self) -> bool:
+        """True when whoever sends should hold back: of calls there is no room for more, of events too many wait."""
+        return self.full or self.unread.full
+
+    @property
+    def roomy(self) -> bool:
+        """True when whoever held back may go on: not at the first that leaves, or it would hold back at each."""
+        return self.unread.slack and (self.max_pending is None or len(self.waiting) <= self.max_pending // 2)
+
+    @property
     def drained(self) -> bool:
         """True when no call is open."""
         return not (self.waiting or self.out)
 
-    def add(self, call: Call) -> Call | None:
-        """Queue a call. Returns the call that has to go instead, with ``drop_oldest`` and ``drop_newest``, or None."""
+    def add(self, call: Call, how: Any = None) -> Call | None:
+        """Queue a call. Returns the call that has to go instead, with ``drop_oldest`` and ``drop_newest``, or None.
+
+        ``how`` is what to do when it is full; None: what ``when_full`` says.
+        """
+        how = self.when_full if how is None else how
         self.submitted += 1
-        if self.full and self.when_full == "drop_newest":
+        full = self.full
+        if full and how == "drop_newest":
             self.dropped += 1
             return call
         self.waiting.append(call)
         self.unread.add(call)
-        if self.max_pending is not None and len(self.waiting) > self.max_pending and self.when_full == "drop_oldest":
+        if full and how == "drop_oldest":
             self.dropped += 1
             return self.pop()
         return None
@@ -90,3 +108,12 @@ class Backlog:
             "retried": self.retried,
             "dropped": self.dropped,
         }
+
+
+def _check_policy(when_full: Any) -> None:
+    if inspect.iscoroutinefunction(when_full):
+        raise TypeError(f"when_full must be answered at once, and {when_full!r} is async")
+    if not callable(when_full) and when_full not in WHEN_FULL:
+        raise ValueError(
+            f"when_full must be one of {', '.join(WHEN_FULL)}, or a function of the call, not {when_full!r}"
+        )

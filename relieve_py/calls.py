@@ -13,7 +13,7 @@ from relieve_py.errors import CallTimeout
 from relieve_py.events import Strand
 from relieve_py.policies import RetryPolicy
 from relieve_py.replies import Reply
-from relieve_py.serializers import Payload, Serializer, encode
+from relieve_py.serializers import Payload, Serializer, decode, encode
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import Supervisor, Timer
 
@@ -159,6 +159,18 @@ class Call:
         self.reply = Reply(self, strand)
         return self.reply
 
+    def seen(self, serializer: Serializer) -> PendingCall:
+        """As users see it."""
+        return PendingCall(
+            id=self.id,
+            mode=self.mode.name.lower(),
+            method=self.method,
+            key=self.key,
+            created_at=self.created_at,
+            payload=self.payload,
+            serializer=serializer,
+        )
+
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.mode.name.lower()} {self.method or 'default'}>"
 
@@ -207,6 +219,30 @@ class Call:
     def title(self) -> str:
         """What it calls, for messages."""
         return f"{self.method}()" if self.method is not None else "the default function"
+
+
+@attrs.frozen(kw_only=True)
+class PendingCall:
+    """A call that waits in a worker's queue, or was dropped from it, as users see it."""
+
+    id: int
+    """Its number, unique in this process; ``id`` of its Reply."""
+    mode: str
+    """``"get"``, ``"call"``, ``"stream"``, or ``"event"`` for what ``send`` sends."""
+    method: str | None
+    """What it calls, or the event's name; None for the default function."""
+    key: Any
+    """What a sticky strategy goes by."""
+    created_at: float
+    """When it was made, in seconds since the epoch."""
+    _payload: Payload = attrs.field(repr=False, eq=False)
+    _serializer: Serializer = attrs.field(repr=False, eq=False)
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Copies of its arguments, as ``(args, kwargs)``, made from what would be sent. Raises DecodeError."""
+        payload = self._payload.copy()
+        value = decode(self._serializer, payload, "the arguments")
+        return (tuple(value[1]), {}) if self.mode == "event" else (tuple(value[3]), dict(value[4]))
 
 
 @attrs.frozen(kw_only=True)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import collections
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, cast
 
 from relieve_py.backlog import Backlog
-from relieve_py.calls import Call, CallOptions
+from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
 from relieve_py.dispatch import Dispatcher
 from relieve_py.errors import AlreadyRunning, NotRunning
 from relieve_py.health import WorkerStats
+from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
@@ -28,6 +29,8 @@ class CloudWorker(Remote, Worker):
 
     ``size`` is how many tasks there are, made by cloning the given ones; None takes them as they are. Calls wait in one
     queue of at most ``max_pending``; ``when_full`` is ``"wait"``, ``"raise"``, ``"drop_oldest"`` or ``"drop_newest"``.
+    It may be a function: it is asked on the caller's thread about each PendingCall that finds no room, and answers with
+    one of these, or with ``"queue"`` to have it queued all the same; what it raises the caller gets.
     ``retries`` is a number, or a RetryPolicy, for every call. Wrong options raise TypeError or ValueError.
     """
 
@@ -37,7 +40,7 @@ class CloudWorker(Remote, Worker):
         size: int | None = None,
         strategy: Any = "round-robin",
         max_pending: int | None = None,
-        when_full: str = "wait",
+        when_full: str | Callable[[PendingCall], str] = "wait",
         retries: int | RetryPolicy = 0,
         name: str | None = None,
     ) -> None:
@@ -46,6 +49,7 @@ class CloudWorker(Remote, Worker):
                 "CloudWorker needs a task to start from, as in CloudWorker(CallableTask('task.py'), size=4)"
             )
         self._dispatcher = Dispatcher(self, Chooser(strategy), Backlog(max_pending, when_full))
+        self._intake = Intake(self, self._dispatcher)
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
         self._starting = threading.Lock()  # owner: the first caller, who starts the tasks
         self._templates = list(tasks)
@@ -113,9 +117,10 @@ class CloudWorker(Remote, Worker):
         tasks = list(self)
         if not tasks:
             raise NotRunning(f"worker {self.name!r} has no tasks")
-        call.encode(cast(CallableTask, tasks[0])._core.serializer, args, kwargs)
+        serializer = tasks[0]._core.serializer
+        call.encode(serializer, args, kwargs)
         self._start_if_new()
-        return self._dispatcher.enqueue(call)
+        return self._intake.submit(call, serializer)
 
     @property
     def _call_options(self) -> CallOptions:
@@ -210,6 +215,19 @@ class CloudWorker(Remote, Worker):
         """Go on after ``pause()``, and take calls again after ``flush()``."""
         self._must_be_mine()
         self._dispatcher.resume()
+
+    @property
+    def full(self) -> bool:
+        """True while the queue has no room for more: ``max_pending`` calls wait, or too many events that no child has
+        read. Whoever finds it so is told ``drain`` when half of it is free again."""
+        return self._dispatcher.backlog.crowded and self._dispatcher.note_full()
+
+    def room(self) -> Reply:
+        """A Reply of the worker: at once if its queue is not ``full``, or else when half of it is free again."""
+        self._must_be_mine()
+        reply = Reply(None, self.emitter.strand, f"room in worker {self.name!r}")
+        self._dispatcher.when_roomy(reply)
+        return reply
 
     @property
     def paused(self) -> bool:

@@ -1,4 +1,4 @@
-"""The queue of a CloudWorker at work: it takes calls in, gives them to tasks, and takes back what has to go again."""
+"""The queue of a CloudWorker at work: it gives calls to tasks, and takes back what has to go again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, Carrier, Mode
 from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
-from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError, WorkerFull
-from relieve_py.events import Dropped, must_not_wait, under_a_loop
+from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError
 from relieve_py.lifecycle import State
 from relieve_py.pressure import Pressure
 from relieve_py.replies import Reply, settle_in_order
-from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import Task
 from relieve_py.workers import Worker
@@ -31,16 +29,17 @@ class Dispatcher:
         self.chooser = chooser
         self.backlog = backlog
         self.delays = Delays(self.resubmit)
-        self._lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
+        self.lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
         self._pumping = self._pump_again = False
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
         self.paused = False  # no call is given to a task
         self._pressure = Pressure()
         self.drain_waiters: list[Reply] = []
+        self._room_waiters: list[Reply] = []
 
     def forget(self) -> None:
         """In a process that was just forked: what waits here, and who holds a lock, does so in the original."""
-        self._lock = threading.Condition(threading.Lock())
+        self.lock = threading.Condition(threading.Lock())
         self.chooser.forget()
         self._pumping = self._pump_again = False
         self.delays = Delays(self.resubmit)
@@ -60,69 +59,45 @@ class Dispatcher:
         self.chooser.left(task)
         self.pump()
 
-    # -- calls -------------------------------------------------------------------------------------
-
-    def enqueue(self, call: Call) -> Reply | Stream:
-        """Queue an encoded call. Blocks, raises or drops when there is no room, as ``when_full`` says."""
-        if call.mode is Mode.EVENT and self.backlog.unread.full and not must_not_wait():
-            self._wait_for_slack()
-        if self.backlog.full and self.backlog.when_full == "wait" and not under_a_loop():
-            shared().help_until(lambda: not self.backlog.full or self._refuses, None)
-        with self._lock:
-            if self.backlog.full and not self._refuses:
-                self._make_room()
-            reply = call.make_reply(self._worker.emitter.strand)
-            call.home = call.carrier = self
-            victim = None
-            refused = self._refuses
-            if not refused:
-                victim = self.backlog.add(call)
-                call.await_turn(shared())
-        if refused:
-            call.reply.fail(self._refusal())
-        if victim is not None:
-            self._drop(victim)
-        self.pump()
-        return reply
-
-    def _wait_for_slack(self) -> None:
-        """Wait while too many events are here because no child reads."""
-
-        def go_on() -> bool:
-            return self.backlog.unread.slack or self._refuses
-
-        shared().help_until(go_on, None)
-        with self._lock:
-            self._lock.wait_for(go_on)
-
-    def _make_room(self) -> None:
-        """Under the lock, which waiting frees: wait until there is room, or raise WorkerFull."""
-        if self.backlog.when_full == "raise":
-            raise self._full(f"has {len(self.backlog.waiting)} calls waiting, which is max_pending")
-        if self.backlog.when_full == "wait" and not under_a_loop():
-            self._lock.wait_for(lambda: not self.backlog.full or self._refuses)
-
-    def _drop(self, call: Call) -> None:
-        call.reply.fail(self._full("is full", f"call {call.id} of {call.title} was dropped: "))
-        dropped = Dropped(worker=self._worker.name, call_id=call.id, method=call.method)
-        self._worker.tell("drop", dropped)
-
-    def _full(self, how: str, what: str = "") -> WorkerFull:
-        name = self._worker.name
-        return WorkerFull(f"{what}worker {name!r} {how}", worker=name, max_pending=self.backlog.max_pending)
+    # -- what is taken in --------------------------------------------------------------------------
 
     @property
-    def _refuses(self) -> bool:
+    def refuses(self) -> bool:
         """True when no new calls are taken."""
         return self._stopping or self._flushing
 
-    def _refusal(self) -> Stopped:
+    def refusal(self) -> Stopped:
+        """Why no new calls are taken."""
         if self._stopping:
             return self._stopped()
         return Stopped(f"worker {self._worker.name!r} was flushed: it takes no calls until resume() or start()")
 
     def _stopped(self) -> Stopped:
         return Stopped(f"worker {self._worker.name!r} was stopped")
+
+    def note_full(self, waiter: Reply | None = None) -> bool:
+        """Somebody is told that there is no room, so that ``drain`` will come; False when there is some by now."""
+        with self.lock:
+            if not self.backlog.crowded:
+                return False
+            self._pressure.full = True
+            if waiter is not None:
+                self._room_waiters.append(waiter)
+        return True
+
+    def when_roomy(self, reply: Reply) -> None:
+        """Settle the reply with the worker when there is room."""
+        if not self.note_full(reply):
+            reply.settle(self._worker)
+
+    def _somebody_left(self) -> None:
+        """Under the lock, which keeps what is told in order: fewer calls wait."""
+        self.lock.notify_all()
+        if self._pressure.full and self.backlog.roomy:
+            self._worker.tell("drain", self._pressure.drained(self._worker.name))
+            waiters, self._room_waiters = self._room_waiters, []
+            for reply in waiters:
+                shared().post(reply.settle, self._worker)
 
     # -- carrier and home of queued calls ----------------------------------------------------------
 
@@ -141,9 +116,9 @@ class Dispatcher:
 
     def _drop_waiting(self, call: Call, settle: Callable[[], object] = lambda: None) -> bool:
         """Forget a call that waits here, and settle it; False when it does not."""
-        with self._lock:
+        with self.lock:
             dropped = self.delays.drop(call) or self.backlog.drop(call)
-            self._lock.notify_all()
+            self._somebody_left()
         if dropped:
             call.await_turn_no_more()
             settle()
@@ -161,7 +136,7 @@ class Dispatcher:
 
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
         """Queue calls again, before all others, after ``delay`` seconds."""
-        with self._lock:
+        with self.lock:
             refused = self._stopping
             for call in calls:
                 call.carrier = self
@@ -177,7 +152,7 @@ class Dispatcher:
 
     def ended(self, call: Call, carrier: Carrier) -> None:
         """A call has left its task."""
-        with self._lock:
+        with self.lock:
             self.backlog.out -= 1
         self.chooser.ended(carrier.owner.face, call)
         self._settle_drained()
@@ -195,7 +170,7 @@ class Dispatcher:
 
     def _dispatch(self) -> None:
         """One thread dispatches; another that comes meanwhile has it look again."""
-        with self._lock:
+        with self.lock:
             if self._pumping:
                 self._pump_again = True
                 return
@@ -205,7 +180,7 @@ class Dispatcher:
                 while self._dispatch_one():
                     continue
             finally:
-                with self._lock:
+                with self.lock:
                     again, self._pump_again = self._pump_again, False
                     self._pumping = again
             if not again:
@@ -216,7 +191,7 @@ class Dispatcher:
 
     def _dispatch_one(self) -> bool:
         """Give the first waiting call to a task; False when it has to wait."""
-        with self._lock:
+        with self.lock:
             if not self.backlog.waiting:
                 return False
             call = self.backlog.waiting[0]
@@ -228,7 +203,7 @@ class Dispatcher:
             else:
                 self._tell_unavailable()
             if candidates or lost:
-                self._lock.notify_all()  # who waits for room
+                self._somebody_left()
         if not candidates:
             if not self.paused:
                 self._wake_one()
@@ -238,7 +213,7 @@ class Dispatcher:
         try:
             task = self.chooser.choose(candidates, call)
         except StrategyError as error:
-            with self._lock:
+            with self.lock:
                 self.backlog.out -= 1
             call.reply.fail(error)
             return True
@@ -280,7 +255,7 @@ class Dispatcher:
             self._worker.tell("unavailable", record)
 
     def _tell_if_available(self) -> None:
-        with self._lock:
+        with self.lock:
             if self.backlog.waiting or self.paused or not self._has_room():
                 return
             record = self._pressure.eased(self._worker.name, shared().now())
@@ -299,48 +274,48 @@ class Dispatcher:
 
     def open(self) -> None:
         """Calls are taken from now on."""
-        with self._lock:
+        with self.lock:
             self._stopping = self._flushing = False
 
     def pause(self) -> None:
         """No call is given to a task from now on; they wait."""
-        with self._lock:
+        with self.lock:
             self.paused = True
 
     def resume(self) -> None:
         """Neither paused nor flushed any more."""
-        with self._lock:
+        with self.lock:
             self.paused = self._flushing = False
         self.pump()
 
     def flush(self, reply: Reply) -> None:
         """No new call is taken from now on; settle the reply with the worker when it has no open calls."""
-        with self._lock:
+        with self.lock:
             self._flushing, self.paused = True, False
-            self._lock.notify_all()  # who waits for room is refused
+            self.lock.notify_all()  # who waits for room is refused
         self.pump()
         self.drain(reply)
 
     def close(self) -> None:
         """No call is taken from now on, and what waits fails with Stopped."""
-        with self._lock:
+        with self.lock:
             self._stopping = True
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
-            self._lock.notify_all()
+            self._somebody_left()
         for call in waiting:
             call.reply.fail(self._stopped())
         self._settle_drained()
 
     def drain(self, reply: Reply) -> None:
         """Settle the reply with the worker when it has no open calls."""
-        with self._lock:
+        with self.lock:
             self.drain_waiters.append(reply)
         self._settle_drained()
 
     def _settle_drained(self) -> None:
         if not self.drain_waiters:
             return
-        with self._lock:
+        with self.lock:
             if not self.backlog.drained or self.delays:
                 return
             replies, self.drain_waiters = self.drain_waiters, []
@@ -350,7 +325,7 @@ class Dispatcher:
 
     def numbers(self) -> dict[str, Any]:
         """For statistics."""
-        with self._lock:
+        with self.lock:
             numbers = self.backlog.snapshot()
             numbers["queued"] += len(self.delays)
         return numbers

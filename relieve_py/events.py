@@ -145,6 +145,15 @@ class Dropped:
     worker: str
     call_id: int
     method: str | None
+    call: Any
+    """The PendingCall: what it was, with its arguments."""
+
+
+@attrs.frozen(kw_only=True)
+class Drained:
+    """``drain``: the worker's queue was full, and half of it is free now; who held back may go on."""
+
+    worker: str
 
 
 @attrs.frozen(kw_only=True)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from relieve_py.events import Available, Unavailable
+from relieve_py.events import Available, Drained, Unavailable
 
 
 class Pressure:
-    """Whether one worker has told that its calls have to wait. Not locked: its dispatcher does that."""
+    """What one worker has told of its room, and has to take back. Not locked: its dispatcher does that."""
 
     def __init__(self) -> None:
+        self.full = False  # somebody was told that there is no room in the queue
         self._since: float | None = None  # when it was told that calls have to wait
 
     @property
@@ -27,3 +28,8 @@ class Pressure:
         """No call waits, and a task has room. Returns what is to be told of that."""
         since, self._since = self._since, None
         return Available(worker=worker, after=now - since) if since is not None else None
+
+    def drained(self, worker: str) -> Drained:
+        """There is room in the queue again. Returns what is to be told of that."""
+        self.full = False
+        return Drained(worker=worker)

@@ -42,6 +42,9 @@ class Reply(Future[Any]):
         self.asked_by_listener = False  # whoever waits may hold up the strand
         self._wakers: list[Callable[[], object]] = []
 
+    full = False
+    """True when the worker's queue was full once it had taken this: hold back until its ``drain`` event."""
+
     # -- for the library ---------------------------------------------------------------------------
 
     def settle(self, value: Any) -> bool:

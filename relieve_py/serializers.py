@@ -75,6 +75,12 @@ class Payload:
         """Raise EncodeError, naming the limit, when it may not travel."""
         check_size(len(self), len(self.buffers), len(self.descriptors.fds) if self.descriptors is not None else 0)
 
+    def copy(self) -> Payload:
+        """The same with descriptors of its own, so that decoding it takes none away."""
+        if self.descriptors is None:
+            return self
+        return Payload(self.data, self.buffers, Descriptors([os.dup(fd) for fd in self.descriptors.fds]))
+
     def __len__(self) -> int:
         return memoryview(self.data).nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers)
 

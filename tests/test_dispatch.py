@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from relieve_py import CallableTask, CloudWorker, NotRunning, State, Stopped
+from relieve_py import CallableTask, CloudWorker, NotRunning, PendingCall, State, Stopped, WorkerFull
+from relieve_py.calls import DEFAULTS, Call, Mode
 from relieve_py.events import Available, Unavailable
 from relieve_py.supervisor import shared
 from relieve_py.testing import Simulation
@@ -182,3 +184,146 @@ def test_a_cancel_of_the_last_that_waits_makes_it_available(sim: Simulation) -> 
         running.result()
         sim.run()
         assert [kind for kind, _ in records] == [Unavailable, Available, Unavailable, Available]
+
+
+# -- a full queue ----------------------------------------------------------------------------------
+
+
+def filled(sim: Simulation, when_full: Any) -> CloudWorker:
+    """A worker whose one task is busy for a second, and whose queue of two is full."""
+    worker = CloudWorker(CallableTask("any.py"), max_pending=2, when_full=when_full)
+    for _ in range(3):
+        worker.get("nap", 1.0).mark_seen()
+        sim.run()
+    return worker
+
+
+def test_a_policy_of_the_user_may_answer_with_each_of_the_others(sim: Simulation) -> None:
+    for answer in ("wait", "raise", "drop_oldest", "drop_newest", "queue"):
+        with filled(sim, lambda call, answer=answer: answer) as worker:
+            if answer == "raise":
+                with pytest.raises(WorkerFull, match="max_pending"):
+                    worker.get("echo", 1)
+                continue
+            asked, reply = sim.now, worker.get("echo", 1)
+            stats = worker.stats()
+            if answer == "drop_newest":
+                with pytest.raises(WorkerFull):
+                    reply.result()
+            else:
+                assert reply.result() == 1
+            waited = sim.now - asked
+            assert (stats.queued, stats.dropped, round(waited)) == {
+                "wait": (2, 0, 3),
+                "drop_oldest": (2, 1, 2),
+                "drop_newest": (2, 1, 0),
+                "queue": (3, 0, 3),
+            }[answer]
+
+
+def test_a_policy_runs_on_the_callers_thread_and_under_no_lock(sim: Simulation) -> None:
+    def policy(call: PendingCall) -> str:
+        threads.append(threading.get_ident())
+        assert worker.stats().queued == 2
+        worker.resize(2)
+        assert call.arguments() == ((1,), {})
+        return "wait"
+
+    threads: list[int] = []
+    with filled(sim, policy) as worker:
+        assert worker.get("echo", 1).result() == 1
+        assert threads == [threading.get_ident()]
+
+
+def test_what_a_policy_raises_is_the_callers_and_costs_no_room(sim: Simulation) -> None:
+    def policy(call: PendingCall) -> str:
+        raise ZeroDivisionError
+
+    with filled(sim, policy) as worker:
+        with pytest.raises(ZeroDivisionError):
+            worker.get("echo", 1)
+        assert worker.stats().queued == 2
+        assert worker.drain().result() is worker
+
+
+def test_an_answer_that_is_none_is_refused_by_name(sim: Simulation) -> None:
+    with (
+        filled(sim, lambda call: None) as worker,
+        pytest.raises(TypeError, match=r"^when_full must answer .* not None"),
+    ):
+        worker.get("echo", 1)
+
+
+def test_a_policy_that_is_async_is_refused_by_name() -> None:
+    async def policy(call: PendingCall) -> str:
+        return "wait"
+
+    with pytest.raises(TypeError, match=r"^when_full must be answered at once"):
+        CloudWorker(CallableTask("any.py"), max_pending=1, when_full=policy)  # type: ignore[arg-type]
+
+
+def test_who_holds_back_is_told_of_room_once_half_is_free(sim: Simulation) -> None:
+    with CloudWorker(CallableTask("any.py"), max_pending=4) as worker:
+        drains: list[Any] = []
+        worker.on("drain", drains.append)
+        replies = []
+        while not worker.full:
+            replies.append(worker.get("nap", 1.0))
+            sim.run()
+        assert [reply.full for reply in replies] == [False] * 4 + [True]
+        room = worker.room()
+        sim.advance(1.5)
+        assert (worker.stats().queued, room.done(), drains) == (3, False, [])
+        sim.advance(1.0)
+        assert (worker.stats().queued, room.result(), len(drains)) == (2, worker, 1)
+        sim.advance(5.0)
+        assert len(drains) == 1
+        assert worker.room().done()
+
+
+def test_room_comes_also_by_a_cancel_and_by_a_stop(sim: Simulation) -> None:
+    with filled(sim, "raise") as worker:
+        room, waiting = worker.room(), worker.get("nap", 1.0) if not worker.full else None
+        assert waiting is None
+        worker.stop().result()
+        assert room.result() is worker
+    with CloudWorker(CallableTask("any.py"), max_pending=1) as worker:
+        worker.pause()
+        waiting = worker.get("echo", 1)
+        assert waiting.full
+        room = worker.room()
+        waiting.cancel()
+        assert room.result() is worker
+
+
+def test_who_reads_no_room_may_wait_for_it_in_a_listener(sim: Simulation) -> None:
+    with CloudWorker(CallableTask("any.py"), max_pending=1) as worker:
+        heard: list[Any] = []
+        worker.once("unavailable", lambda _: heard.append(worker.room().result()))
+        worker.pause()
+        worker.get("echo", 1)
+        later(1.0, worker.resume)
+        sim.advance(2.0)
+        assert heard == [worker]
+
+
+def test_a_dropped_call_has_its_files_until_nobody_wants_them(tmp_path: Any) -> None:
+    path = tmp_path / "text"
+    path.write_text("hello")
+    worker = CloudWorker(CallableTask("any.py"), max_pending=1, when_full="drop_newest")
+    worker.pause()
+    worker._dispatcher.open()
+    dropped: list[Any] = []
+    done = threading.Event()
+    worker.on("drop", lambda event: (dropped.append(event.call), done.set()))
+    with path.open() as file:
+        calls = [Call(Mode.GET, "read", DEFAULTS) for _ in range(2)]
+        for call in calls:
+            call.encode(next(iter(worker))._core.serializer, (file,), {})
+            worker._intake.submit(call, next(iter(worker))._core.serializer).mark_seen()
+    assert done.wait(10)
+    for _ in range(2):
+        (copy,), _ = dropped[0].arguments()
+        with copy:
+            assert copy.read() in ("hello", "")  # they share a place in the file
+    worker.stop().result(10)

@@ -27,6 +27,7 @@ NAMES = {
     "MethodNotFound",
     "NotRunning",
     "Outcome",
+    "PendingCall",
     "PoisonCall",
     "ProtocolError",
     "QueueWorker",

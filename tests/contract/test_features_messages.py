@@ -266,6 +266,7 @@ def test_a_dropped_call_is_an_event() -> None:
     assert [(event.worker, event.call_id, event.method) for (event,) in dropped.wait(1)] == [
         (worker.name, victim.id, "echo")
     ]
+    assert [event.call.arguments() for (event,) in dropped] == [((1,), {})]
 
 
 def test_a_queue_worker_hears_its_tasks_too() -> None:

@@ -13,7 +13,17 @@ import pytest
 from support import KITCHEN, Heard, T, script
 
 import relieve_py
-from relieve_py import CallableTask, CloudWorker, QueueWorker, ScriptTask, State, StrategyError, Worker, WorkerFull
+from relieve_py import (
+    CallableTask,
+    CloudWorker,
+    PendingCall,
+    QueueWorker,
+    ScriptTask,
+    State,
+    StrategyError,
+    Worker,
+    WorkerFull,
+)
 from relieve_py.strategies import RoundRobin
 
 
@@ -313,9 +323,25 @@ def test_the_policies_at_capacity() -> None:
 
 
 @pytest.mark.feature(89)
-@pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="policies of the user at capacity")
 def test_a_policy_of_ones_own_at_capacity() -> None:
-    CloudWorker(CallableTask(KITCHEN), max_pending=1, when_full=lambda call: None)  # type: ignore[arg-type]
+    def policy(call: PendingCall) -> str:
+        asked.append(call)
+        return "queue" if call.key == "urgent" else "drop_newest"
+
+    asked: list[PendingCall] = []
+    with CloudWorker(CallableTask(KITCHEN, kill_timeout=0.2), max_pending=1, when_full=policy) as worker:
+        running = hanging(worker)
+        kept, dropped = worker.get("echo", 1), worker.get("add", 2, b=3)
+        urgent = worker.options(key="urgent").get("echo", 3)
+        with pytest.raises(WorkerFull):
+            dropped.result(T)
+        running.cancel()
+        assert (kept.result(T), urgent.result(T)) == (1, 3)
+    assert [(call.id, call.mode, call.method) for call in asked] == [
+        (dropped.id, "get", "add"),
+        (urgent.id, "get", "echo"),
+    ]
+    assert [call.arguments() for call in asked] == [((2,), {"b": 3}), ((3,), {})]
 
 
 @pytest.mark.feature(90)
@@ -346,13 +372,20 @@ def test_a_retry_goes_to_the_front_of_the_queue(tmp_path: Path) -> None:
 
 
 @pytest.mark.feature(92)
-@pytest.mark.xfail(strict=True, raises=TimeoutError, reason="flow control for senders")
 def test_a_sender_is_told_of_fullness_and_of_room() -> None:
-    with CloudWorker(CallableTask(KITCHEN), max_pending=1) as worker:
+    with CloudWorker(CallableTask(KITCHEN), max_pending=4) as worker:
         room = worker.wait_for("drain")
-        for reply in [worker.get("echo", n) for n in range(5)]:
-            reply.result(T)
-        room.result(0.2)
+        worker.pause()
+        sent = [worker.send("news", n) for n in range(4)]
+        assert [reply.full for reply in sent] == [False, False, False, True]
+        assert worker.full
+        assert not worker.room().done()
+        worker.resume()
+        (record,) = room.result(T)
+        assert record.worker == worker.name
+        assert worker.room().result(T) is worker
+        assert not worker.full
+        assert [reply.result(T) for reply in sent] == [next(iter(worker))] * 4
 
 
 @pytest.mark.feature(93)

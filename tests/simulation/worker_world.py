@@ -12,6 +12,7 @@ from slot_world import MODES, OPTIONS, OVER, POLICIES, RECYCLING
 from worlds import OnPurpose, World
 
 from relieve_py import CallableTask, CloudWorker
+from relieve_py.backlog import ANSWERS, WHEN_FULL
 from relieve_py.calls import DEFAULTS, Mode
 from relieve_py.errors import AlreadyRunning, RelieveError, Stopped
 from relieve_py.lifecycle import State
@@ -51,7 +52,7 @@ class WorkerWorld(World):
             size=size or self.draw((2, 1, 3, 6)),
             strategy=self.strategy,
             max_pending=self.draw((None, None, 2)),
-            when_full=self.draw(("raise", "drop_oldest", "drop_newest", "wait")),
+            when_full=self.draw((*WHEN_FULL, lambda call: self.draw(ANSWERS))),
             name="w",
         )
         self.worker.on("*", self._raise)
