@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import threading
+import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
@@ -19,6 +20,7 @@ from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
 from relieve_py.replies import Reply, fail_after, gather
 from relieve_py.streams import Stream
+from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
 from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
@@ -49,11 +51,13 @@ class CloudWorker(Remote, Worker):
                 "CloudWorker needs a task to start from, as in CloudWorker(CallableTask('task.py'), size=4)"
             )
         self._dispatcher = Dispatcher(self, Chooser(strategy), Backlog(max_pending, when_full))
-        self._intake = Intake(self, self._dispatcher)
+        self._intake = Intake(self._dispatcher)
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
         self._starting = threading.Lock()  # owner: the first caller, who starts the tasks
         self._templates = list(tasks)
         super().__init__(*tasks, name=name)
+        # By way of the I/O thread: the collector may run this in the middle of a lock.
+        weakref.finalize(self, shared().post_from_finalizer, self._dispatcher.close).atexit = False
         if size is not None:
             self._grow_to(_checked_size(size))
 
@@ -202,6 +206,7 @@ class CloudWorker(Remote, Worker):
     def _once_empty(self, timeout: float | None) -> Reply:
         self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
+        reply.keeps = self
         reply.asked_by_listener = self.emitter.strand.here
         fail_after(reply, timeout, f"worker {self.name!r} still has open calls")
         return reply

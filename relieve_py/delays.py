@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
-from relieve_py.calls import Call
+from relieve_py.calls import Call, Home
 from relieve_py.supervisor import Timer, shared
 
 
 class Delays:
     """The calls of one home that are tried again later."""
 
-    def __init__(self, resubmit: Callable[[list[Call]], object]) -> None:
-        self._resubmit = resubmit
+    def __init__(self) -> None:
         self._lock = threading.Lock()  # owner: whoever touches _waiting; nothing else is done under it
         self._waiting: dict[int, tuple[Call, Timer]] = {}
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, calls: list[Call], delay: float) -> None:
-        """Resubmit them after ``delay`` seconds."""
+    def add(self, calls: list[Call], delay: float, home: Home) -> None:
+        """Resubmit them to that home after ``delay`` seconds."""
         supervisor = shared()
         due = supervisor.now() + delay
         with self._lock:
             for call in calls:
-                self._waiting[call.id] = call, supervisor.at(due, self._due, call)
+                self._waiting[call.id] = call, supervisor.at(due, self._due, call, home)
 
-    def _due(self, call: Call) -> None:
+    def _due(self, call: Call, home: Home) -> None:
         """I/O thread."""
         if self.drop(call):
-            self._resubmit([call])
+            home.resubmit([call])
 
     def drop(self, call: Call) -> bool:
         """Forget a call; False when it does not wait here."""

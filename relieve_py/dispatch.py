@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -22,13 +23,16 @@ from relieve_py.workers import Worker
 
 class Dispatcher:
     """The calls of one worker that are not with a task: their carrier, and the home of all that the worker sent.
-    Methods may be called from any thread unless they say otherwise."""
+    Methods may be called from any thread unless they say otherwise.
+
+    It keeps its worker, which the user may let go, only while there are calls that cannot end without it.
+    """
 
     def __init__(self, worker: Worker, chooser: Chooser, backlog: Backlog) -> None:
-        self._worker = worker
+        self._found = weakref.ref(worker)
         self.chooser = chooser
         self.backlog = backlog
-        self.delays = Delays(self.resubmit)
+        self.delays = Delays()
         self.lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
         self._pumping = self._pump_again = False
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
@@ -42,15 +46,32 @@ class Dispatcher:
         self.lock = threading.Condition(threading.Lock())
         self.chooser.forget()
         self._pumping = self._pump_again = False
-        self.delays = Delays(self.resubmit)
+        self.delays = Delays()
         self.backlog.take_all()
+        self.keep()
+
+    @property
+    def worker(self) -> Worker:
+        """Whose calls these are: there, as long as one is open or one of its methods runs."""
+        worker = self._found()
+        assert worker is not None, "a call that is open keeps its worker"
+        return worker
+
+    def keep(self) -> None:
+        """Under the lock: have the worker kept while a call is open. One that is paused goes on for nobody."""
+        worker = self._found()
+        if worker is not None:
+            if self.backlog.out or (not self.paused and (self.backlog.waiting or self.delays)):
+                _kept[id(worker)] = worker
+            else:
+                _kept.pop(id(worker), None)
 
     # -- members -----------------------------------------------------------------------------------
 
     def joined(self, task: Task) -> None:
         """A task was added."""
         self.chooser.joined(task)
-        task._slot.traffic.on_room = self.pump
+        task._slot.traffic.on_room = functools.partial(_pump, weakref.ref(self))
         self.pump()
 
     def left(self, task: Task) -> None:
@@ -70,10 +91,11 @@ class Dispatcher:
         """Why no new calls are taken."""
         if self._stopping:
             return self._stopped()
-        return Stopped(f"worker {self._worker.name!r} was flushed: it takes no calls until resume() or start()")
+        return Stopped(f"worker {self.worker.name!r} was flushed: it takes no calls until resume() or start()")
 
     def _stopped(self) -> Stopped:
-        return Stopped(f"worker {self._worker.name!r} was stopped")
+        worker = self._found()
+        return Stopped(f"worker {worker.name!r} was stopped" if worker is not None else "the worker was let go")
 
     def note_full(self, waiter: Reply | None = None) -> bool:
         """Somebody is told that there is no room, so that ``drain`` will come; False when there is some by now."""
@@ -88,23 +110,24 @@ class Dispatcher:
     def when_roomy(self, reply: Reply) -> None:
         """Settle the reply with the worker when there is room."""
         if not self.note_full(reply):
-            reply.settle(self._worker)
+            reply.settle(self.worker)
 
     def _somebody_left(self) -> None:
         """Under the lock, which keeps what is told in order: fewer calls wait."""
         self.lock.notify_all()
-        if self._pressure.full and self.backlog.roomy:
-            self._worker.tell("drain", self._pressure.drained(self._worker.name))
+        worker = self._found()
+        if self._pressure.full and self.backlog.roomy and worker is not None:
+            worker.tell("drain", self._pressure.drained(worker.name))
             waiters, self._room_waiters = self._room_waiters, []
             for reply in waiters:
-                shared().post(reply.settle, self._worker)
+                shared().post(reply.settle, worker)
 
     # -- carrier and home of queued calls ----------------------------------------------------------
 
     @property
     def owner(self) -> Any:
         """As a carrier of calls: its worker."""
-        return self._worker
+        return self.worker
 
     def cancel(self, call: Call) -> None:
         """A call that waits here was cancelled."""
@@ -118,6 +141,7 @@ class Dispatcher:
         """Forget a call that waits here, and settle it; False when it does not."""
         with self.lock:
             dropped = self.delays.drop(call) or self.backlog.drop(call)
+            self.keep()
             self._somebody_left()
         if dropped:
             call.await_turn_no_more()
@@ -141,10 +165,12 @@ class Dispatcher:
             for call in calls:
                 call.carrier = self
             if delay > 0 and not refused:
-                self.delays.add(calls, delay)
+                self.delays.add(calls, delay, self)
+                self.keep()
                 return
             if not refused:
                 self.backlog.put_back(calls)
+                self.keep()
         if refused:
             for call in calls:
                 call.reply.fail(self._stopped())
@@ -152,24 +178,35 @@ class Dispatcher:
 
     def ended(self, call: Call, carrier: Carrier) -> None:
         """A call has left its task."""
+        worker = self.worker  # which may be kept by this call only
         with self.lock:
             self.backlog.out -= 1
-        self.chooser.ended(carrier.owner.face, call)
-        self._settle_drained()
+            if self.backlog.drained:
+                self.keep()
+        task = carrier.owner.face
+        if task is not None:
+            self.chooser.ended(task, call)
+        self._settle_drained(worker)
 
     # -- dispatch ----------------------------------------------------------------------------------
 
     def pump(self) -> None:
         """Give waiting calls to tasks, as far as there is room."""
+        worker = self._found()
+        if worker is None:
+            return
         if self.backlog.waiting:
             self.chooser.run(self._dispatch)
             return
         if self._pressure.short:
             self._tell_if_available()
-        self._settle_drained()
+        self._settle_drained(worker)
 
     def _dispatch(self) -> None:
         """One thread dispatches; another that comes meanwhile has it look again."""
+        worker = self._found()
+        if worker is None:
+            return
         with self.lock:
             if self._pumping:
                 self._pump_again = True
@@ -186,7 +223,7 @@ class Dispatcher:
             if not again:
                 if self._pressure.short:
                     self._tell_if_available()
-                self._settle_drained()  # what nobody takes, or no strategy can place, has ended without a task
+                self._settle_drained(worker)  # what nobody takes, or no strategy can place, has ended without a task
                 return
 
     def _dispatch_one(self) -> bool:
@@ -202,6 +239,7 @@ class Dispatcher:
                 self.backlog.out += 1
             else:
                 self._tell_unavailable()
+                self.keep()
             if candidates or lost:
                 self._somebody_left()
         if not candidates:
@@ -215,6 +253,7 @@ class Dispatcher:
         except StrategyError as error:
             with self.lock:
                 self.backlog.out -= 1
+                self.keep()
             call.reply.fail(error)
             return True
         task._slot.traffic.submit(call)
@@ -222,7 +261,7 @@ class Dispatcher:
 
     def candidates(self, call: Call) -> tuple[Task, ...]:
         """Tasks that could take the call now; for a strategy that waits for its choice, all that run."""
-        running = [task for task in self._worker if task._slot.life.state is State.READY]
+        running = [task for task in self.worker if task._slot.life.state is State.READY]
         if self.chooser.waits:
             return tuple(running)
         if call.mode is Mode.EVENT:
@@ -232,7 +271,7 @@ class Dispatcher:
     def _wake_one(self) -> None:
         """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
         their way."""
-        tasks = list(self._worker)
+        tasks = list(self.worker)
         coming = sum(task.state is State.STARTING for task in tasks)
         sleeper = next((task for task in tasks if task.state in (State.ASLEEP, State.NEW)), None)
         if sleeper is not None and coming < len(self.backlog.waiting):
@@ -240,31 +279,31 @@ class Dispatcher:
 
     def hopeless(self) -> bool:
         """True when no task takes calls now or later."""
-        return not any(task._slot.life.accepts or task.state is State.NEW for task in self._worker)
+        return not any(task._slot.life.accepts or task.state is State.NEW for task in self.worker)
 
     def _why_hopeless(self) -> NotRunning:
-        reasons = "; ".join(str(task._slot.life.refusal()) for task in self._worker)
-        return NotRunning(f"no task of worker {self._worker.name!r} takes calls: {reasons or 'it has none'}")
+        reasons = "; ".join(str(task._slot.life.refusal()) for task in self.worker)
+        return NotRunning(f"no task of worker {self.worker.name!r} takes calls: {reasons or 'it has none'}")
 
     def _tell_unavailable(self) -> None:
         """Under the lock, which keeps what is told in order: a call has to wait."""
         if not self._pressure.short:
-            up = any(task._slot.life.state is State.READY for task in self._worker)
+            up = any(task._slot.life.state is State.READY for task in self.worker)
             reason = "paused" if self.paused else "busy" if up else "down"
-            record = self._pressure.waits(self._worker.name, reason, shared().now())
-            self._worker.tell("unavailable", record)
+            record = self._pressure.waits(self.worker.name, reason, shared().now())
+            self.worker.tell("unavailable", record)
 
     def _tell_if_available(self) -> None:
         with self.lock:
             if self.backlog.waiting or self.paused or not self._has_room():
                 return
-            record = self._pressure.eased(self._worker.name, shared().now())
+            record = self._pressure.eased(self.worker.name, shared().now())
             if record is not None:
-                self._worker.tell("available", record)
+                self.worker.tell("available", record)
 
     def _has_room(self) -> bool:
         """True when some task could take a call now."""
-        for task in self._worker:
+        for task in self.worker:
             traffic = task._slot.traffic
             if task._slot.life.state is State.READY and traffic.table.room > 0 and not traffic.closed:
                 return True
@@ -281,11 +320,13 @@ class Dispatcher:
         """No call is given to a task from now on; they wait."""
         with self.lock:
             self.paused = True
+            self.keep()
 
     def resume(self) -> None:
         """Neither paused nor flushed any more."""
         with self.lock:
             self.paused = self._flushing = False
+            self.keep()
         self.pump()
 
     def flush(self, reply: Reply) -> None:
@@ -301,18 +342,21 @@ class Dispatcher:
         with self.lock:
             self._stopping = True
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
+            self.keep()
             self._somebody_left()
         for call in waiting:
             call.reply.fail(self._stopped())
-        self._settle_drained()
+        worker = self._found()
+        if worker is not None:
+            self._settle_drained(worker)
 
     def drain(self, reply: Reply) -> None:
         """Settle the reply with the worker when it has no open calls."""
         with self.lock:
             self.drain_waiters.append(reply)
-        self._settle_drained()
+        self._settle_drained(self.worker)
 
-    def _settle_drained(self) -> None:
+    def _settle_drained(self, worker: Worker) -> None:
         if not self.drain_waiters:
             return
         with self.lock:
@@ -320,8 +364,8 @@ class Dispatcher:
                 return
             replies, self.drain_waiters = self.drain_waiters, []
         for reply in replies:
-            settle = functools.partial(reply.settle, self._worker)
-            settle_in_order(self._worker.emitter.strand, settle, reply.asked_by_listener)
+            settle = functools.partial(reply.settle, worker)
+            settle_in_order(worker.emitter.strand, settle, reply.asked_by_listener)
 
     def numbers(self) -> dict[str, Any]:
         """For statistics."""
@@ -329,3 +373,13 @@ class Dispatcher:
             numbers = self.backlog.snapshot()
             numbers["queued"] += len(self.delays)
         return numbers
+
+
+_kept: dict[int, Worker] = {}  # by their id(); each dispatcher changes the entry of its own, under its lock
+
+
+def _pump(found: weakref.ref[Dispatcher]) -> None:
+    """There is room. A slot with a child keeps no dispatcher, which keeps tasks."""
+    dispatcher = found()
+    if dispatcher is not None:
+        dispatcher.pump()

@@ -393,7 +393,7 @@ class Emitter:
     """Named events and their listeners. A name with ``*`` listens to every event it matches, as in ``job.*``."""
 
     def __init__(self, source: Any = None) -> None:
-        self.source = source
+        self._source = weakref.ref(source) if source is not None else lambda: None  # it keeps this
         self.strand = Strand()
         self._lock = threading.Lock()  # owner: whoever touches _listeners
         self._listeners: list[tuple[str, Listener, bool]] = []
@@ -436,7 +436,7 @@ class Emitter:
 
     def emit(self, name: str, *args: Any) -> bool:
         """Tell every listener of ``name``, on the strand: later, or now if this is it. True when there was one."""
-        return self.relay(self.source, name, args)
+        return self.relay(self._source(), name, args)
 
     def relay(self, source: Any, name: str, args: tuple[Any, ...]) -> bool:
         """Like ``emit``, for an event of somebody else."""

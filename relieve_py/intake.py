@@ -11,14 +11,12 @@ from relieve_py.replies import Reply
 from relieve_py.serializers import Serializer
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
-from relieve_py.workers import Worker
 
 
 class Intake:
     """The way into one worker's queue. Methods may be called from any thread."""
 
-    def __init__(self, worker: Worker, dispatcher: Dispatcher) -> None:
-        self._worker = worker
+    def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
         self._backlog = dispatcher.backlog
 
@@ -61,11 +59,12 @@ class Intake:
                 if how is None:
                     return None
                 self._make_room(how)
-            reply = call.make_reply(self._worker.emitter.strand)
+            reply = call.make_reply(self._dispatcher.worker.emitter.strand)
             call.home = call.carrier = dispatcher
             refused = dispatcher.refuses
             if not refused:
                 victim = self._backlog.add(call, how)
+                dispatcher.keep()
                 call.await_turn(shared())
         if refused:
             call.reply.fail(dispatcher.refusal())
@@ -93,9 +92,11 @@ class Intake:
     def _drop(self, call: Call, serializer: Serializer) -> None:
         call.await_turn_no_more()
         call.reply.fail(self._full("is full", f"call {call.id} of {call.title} was dropped: "))
-        dropped = Dropped(worker=self._worker.name, call_id=call.id, method=call.method, call=call.seen(serializer))
-        self._worker.tell("drop", dropped)
+        dropped = Dropped(
+            worker=self._dispatcher.worker.name, call_id=call.id, method=call.method, call=call.seen(serializer)
+        )
+        self._dispatcher.worker.tell("drop", dropped)
 
     def _full(self, how: str, what: str = "") -> WorkerFull:
-        name = self._worker.name
+        name = self._dispatcher.worker.name
         return WorkerFull(f"{what}worker {name!r} {how}", worker=name, max_pending=self._backlog.max_pending)

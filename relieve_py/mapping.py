@@ -213,4 +213,4 @@ class Map(Iterator[Any], AsyncIterator[Any]):
         flight = getattr(self, "_flight", None)
         if flight and self._made_in is copies.here:
             # On the I/O thread: the collector may run this in the middle of a lock that cancelling needs.
-            shared().post(_cancel, flight)
+            shared().post_from_finalizer(_cancel, flight)

@@ -39,6 +39,7 @@ class Reply(Future[Any]):
         self._opening = threading.RLock()  # owner: the thread that decodes what came
         self._seen = False
         self._made_in = copies.here
+        self.keeps: object = None  # until this is settled: whom the user need not keep meanwhile
         self.asked_by_listener = False  # whoever waits may hold up the strand
         self._wakers: list[Callable[[], object]] = []
 
@@ -72,7 +73,7 @@ class Reply(Future[Any]):
         self._made_in = copies.here
         self._condition = threading.Condition()
         self._opening = threading.RLock()
-        self._call = None
+        self._call = self.keeps = None
         self._wakers.clear()
         self._done_callbacks: list[Callable[[Future[Any]], object]] = []
         if self._state not in ("FINISHED", "CANCELLED_AND_NOTIFIED"):
@@ -99,7 +100,7 @@ class Reply(Future[Any]):
     def _invoke_callbacks(self) -> None:
         with self._condition:
             wakers, self._wakers = self._wakers, []
-            self._call = None
+            self._call = self.keeps = None
         for waker in wakers:
             waker()
         callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks
@@ -197,7 +198,7 @@ class Reply(Future[Any]):
         if error is not None:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             # By way of the I/O thread: the collector may run this in the middle of a lock that the strand needs.
-            shared().post(self._strand.submit, _log_unseen, what, error)
+            shared().post_from_finalizer(self._strand.submit, _log_unseen, what, error)
 
     def _attend(self) -> None:
         """Somebody waits without reading."""

@@ -184,6 +184,16 @@ class Slot:
         self.traffic.drain(reply)
         return reply
 
+    def let_go(self) -> None:
+        """Nobody has the task any more: stop it, once its open calls have ended. I/O thread."""
+        if self._foreign or self.life.state in (State.STOPPED, State.FAILED):
+            return
+        drained = self.drain(None)
+        drained.when_settled(lambda: self._supervisor.post(self._stop_unasked))
+
+    def _stop_unasked(self) -> None:
+        self.act(self.life.stop)
+
     def must_be_mine(self) -> None:
         """Raises NotRunning in a forked copy of the process."""
         if self._foreign:
@@ -297,6 +307,7 @@ class Slot:
     def _reply(self, what: str) -> Reply:
         reply = Reply(None, self._strand, f"{what} of task {self.life.name!r}")
         reply.asked_by_listener = self._strand.here
+        reply.keeps = self.owner.face
         return reply
 
     def _settle_in_order(self, reply: Reply, value: Any) -> None:

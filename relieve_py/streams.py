@@ -210,7 +210,7 @@ class Stream(Iterator[Any], AsyncIterator[Any]):
     def __del__(self) -> None:
         if not self._items.done():
             # On the I/O thread: the collector may run this in the middle of a lock that closing needs.
-            shared().post(_close, self._items, self._call)
+            shared().post_from_finalizer(_close, self._items, self._call)
 
 
 def _close(items: Items, call: Call) -> None:

@@ -106,6 +106,13 @@ class Supervisor:
         if not self.here:
             self._wake()
 
+    def post_from_finalizer(self, function: Callable[..., object], *args: Any) -> None:
+        """The same for what the collector may run anywhere: also on the I/O thread, when that has just seen that there
+        is nothing to do and is about to sleep."""
+        if not self._closed:
+            self._posted.append((function, args))
+            self._wake()
+
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""
         timer = Timer(when, function, args)
@@ -140,19 +147,26 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._closed:
-            ready = self._poller.wait(self._until_next_timer())
-            for fd in ready:
-                if fd == self._wake_read:
-                    self._drain_wakes()
-                elif (callback := self._callbacks.get(fd)) is not None:
-                    self._guarded(callback)
-            for _ in range(len(self._posted)):
-                function, args = self._posted.popleft()
-                self._guarded(function, *args)
+            self._heed(self._poller.wait(self._until_next_timer()))
+            self._run_posted()
             self._run_timers()
         self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
+
+    # Each a function of its own: what it has called is forgotten when it returns, and not kept while the thread sleeps.
+
+    def _heed(self, ready: list[int]) -> None:
+        for fd in ready:
+            if fd == self._wake_read:
+                self._drain_wakes()
+            elif (callback := self._callbacks.get(fd)) is not None:
+                self._guarded(callback)
+
+    def _run_posted(self) -> None:
+        for _ in range(len(self._posted)):
+            function, args = self._posted.popleft()
+            self._guarded(function, *args)
 
     def _drain_wakes(self) -> None:
         try:

@@ -9,6 +9,7 @@ import os
 import signal
 import sys
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, ClassVar, Self, Unpack, cast
 
@@ -32,6 +33,7 @@ from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.surroundings import Surroundings
 from relieve_py.voice import Voice
+from relieve_py.waiters import Waiters
 
 _logger = logging.getLogger("relieve_py")
 _counter = itertools.count(1)
@@ -69,7 +71,7 @@ class _Core:
             dump_stacks=options.dump_stacks,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
-        supervisor = shared()
+        supervisor = self.supervisor = shared()
         self.slot = Slot(
             self.voice,
             supervisor,
@@ -148,6 +150,7 @@ class Task(Entered, Listening):
 
     _program: ClassVar[bool] = True
     _default_restart: ClassVar[RestartPolicy] = NEVER
+    _followed_by: tuple[object, ...] = ()  # workers that a program keeps
 
     def __init__(self, target: Target, **options: Unpack[TaskKeywords]) -> None:
         self._take(
@@ -157,8 +160,14 @@ class Task(Entered, Listening):
     def _take(self, core: _Core) -> None:
         self._core = core
         self._slot = core.slot
+        self._followed_by = ()
+        self._waiters = Waiters()
         self._named = core.options.name is not None
-        core.voice.take(self)
+        core.voice.take(self, keep=self._program)
+        if not self._program:
+            # By way of the I/O thread: the collector may run this in the middle of a lock.
+            gone = weakref.finalize(self, core.supervisor.post_from_finalizer, core.slot.let_go)
+            gone.atexit = False
         core.extra_containers = list(plugins.containers_for(self))
         for interface in (*plugins.interfaces_for(self), *core.options.interfaces):
             interface.attach(self)
@@ -324,7 +333,9 @@ class Task(Entered, Listening):
         """A Reply of the arguments (a tuple) of the next event of that name. It fails when no child is left to
         send it."""
         self._slot.must_be_mine()
-        return self._core.voice.wait_for(name)
+        reply = Reply(None, self.emitter.strand)
+        reply.keeps = self
+        return self._waiters.add(name, reply)
 
     def send(self, name: str, *args: Any) -> Reply:
         """Send the child an event. The Reply gives the task, once the event has arrived. Raises EncodeError.
@@ -338,6 +349,7 @@ class Task(Entered, Listening):
         call.encode(self._core.serializer, args, {})
         self._slot.traffic.wait_for_slack()
         reply = cast(Reply, call.make_reply(self.emitter.strand))
+        reply.keeps = self
         self._slot.traffic.submit(call)
         return reply
 
@@ -383,14 +395,16 @@ class ScriptTask(Task):
     """Runs its script as a program: ``__name__ == "__main__"``, and ``sys.argv[1:]`` the start arguments as text.
 
     It is ready once the code begins to run, or with ``ready="call"`` when that calls ``ipc.ready()``. After the
-    program, ``start(*args)`` runs if it defined one, and the child stays while handlers of events are registered.
+    program, ``start(*args)`` runs if it defined one, and the child stays while handlers of events are registered. It
+    goes on when nobody has the task any more, as a process does whose Popen nobody keeps.
     """
 
 
 class CallableTask(Remote, Task):
     """Imports its script, calls its ``start(*args)``, and then serves calls until it is stopped.
 
-    A child that dies is replaced (``restart=False`` changes that).
+    A child that dies is replaced (``restart=False`` changes that). When nobody has the task any more, nor a worker that
+    has it, nor a Reply or Stream of it that is open, its calls are finished and it is stopped.
     """
 
     _program = False

@@ -69,7 +69,7 @@ class Traffic:
         self._strand = strand
         self._startable = startable
         self._endings = Endings(owner)
-        self._delays = Delays(self.resubmit)
+        self._delays = Delays()
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
         self._deciding = 0  # calls that raised, and may be tried again
@@ -132,7 +132,7 @@ class Traffic:
         """Home of its own calls: queue them again, before all others, after ``delay`` seconds."""
         after: Deeds = []
         if delay > 0 and self._life.accepts:
-            self._delays.add(calls, delay)
+            self._delays.add(calls, delay, self)
             return
         with self._lock:
             if self._life.accepts:

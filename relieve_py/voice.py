@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -11,8 +11,6 @@ from relieve_py import plugins
 from relieve_py.answers import complete
 from relieve_py.calls import Call
 from relieve_py.events import HOOKS, Emitter, Failed, StateChanged
-from relieve_py.patterns import matches
-from relieve_py.replies import Reply
 
 if TYPE_CHECKING:
     from relieve_py.tasks import Task
@@ -28,8 +26,8 @@ class Follower(Protocol):
         """Who tells its listeners."""
         ...
 
-    def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
-        """An event of that task. True when somebody listens to it."""
+    def hear(self, task: Task | None, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
+        """An event of that task, None once the user has let it go. True when somebody listens to it."""
         ...
 
     def nothing_will_come(self, error: BaseException) -> None:
@@ -37,26 +35,37 @@ class Follower(Protocol):
         ...
 
 
+def _nobody() -> None:
+    return None
+
+
 class Voice:
-    """The owner of a slot. Until a task takes it, what there is to tell is kept."""
+    """The owner of a slot. Until a task takes it, what there is to tell is kept.
+
+    It does not keep the task: a slot with a child is kept by the supervisor, and whom the user has let go has to go all
+    the same.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.emitter = Emitter()
-        self.face: Any = None  # the task, for replies
-        self._task: Task | None = None  # the same, once what was kept for it is told
+        self._task: Callable[[], Task | None] = _nobody
+        self._taken = False  # what was kept for the task is told
         self._kept: list[tuple[str, tuple[Any, ...], bool, bool]] = []
-        self._lock = threading.Lock()  # owner: whoever touches _waiting
-        self._waiting: list[tuple[str, Reply]] = []
         self._followers: tuple[Follower, ...] = ()
 
-    def take(self, task: Task) -> None:
-        """Speak for this task from now on, beginning with what was kept."""
-        self.face = self.emitter.source = task
-        self.emitter.strand.submit(self._take, task)
+    @property
+    def face(self) -> Any:
+        """The task, for replies; None once the user has let it go."""
+        return self._task()
 
-    def _take(self, task: Task) -> None:
-        self._task = task
+    def take(self, task: Task, keep: bool) -> None:
+        """Speak for this task from now on, beginning with what was kept, and ``keep`` it while there is a child."""
+        self._task = (lambda: task) if keep else weakref.ref(task)
+        self.emitter.strand.submit(self._take)
+
+    def _take(self) -> None:
+        self._taken = True
         kept, self._kept = self._kept, []
         for name, args, lifecycle, told in kept:
             self._say(name, args, lifecycle, told)
@@ -86,39 +95,47 @@ class Voice:
     def answer(self, name: str, args: list[Any], give: Callable[[Any, BaseException | None], object]) -> None:
         """A question of the child: the first listener of the task answers, or else of a worker, on its own strand."""
         if self.emitter.listening(name):
-            self.emitter.ask(self._task, name, tuple(args), give)
+            self.emitter.ask(self.face, name, tuple(args), give)
             return
         for follower in self._followers:
             if follower.emitter.listening(name):
-                follower.emitter.strand.submit(follower.emitter.ask, self._task, name, tuple(args), give)
+                follower.emitter.strand.submit(follower.emitter.ask, self.face, name, tuple(args), give)
                 return
         give(None, LookupError(f"nobody listens to {name!r} in the parent"))
 
     # -- on the strand -----------------------------------------------------------------------------
 
     def _say(self, name: str, args: tuple[Any, ...], lifecycle: bool, told: bool = False) -> None:
-        task = self._task
-        if task is None:
+        if not self._taken:
             self._kept.append((name, args, lifecycle, told))
             return
+        task = self._task()
         if lifecycle:
             self._log(name, args[0])
             if isinstance(args[0], Failed):
                 complete(args[0].error)
-            if name in HOOKS:
-                self._run_hook(task, f"on_{name}", args)
-            if plugins.observed():
-                plugins.tell(task, name, args[0])
-        else:
-            self._run_hook(task, "on_message", (name, *args))
-        heard = self.emitter.emit(name, *args)
+        if task is not None:
+            self._show(task, name, args, lifecycle)
+        heard = self.emitter.relay(task, name, args)
         for follower in self._followers:
             heard = follower.hear(task, name, args, lifecycle) or heard
-        heard = self._answer_waiting(name, args) or heard
-        if name == "error" and not (heard or told or task._handles_errors):
+        for reply in task._waiters.met(name) if task is not None else ():
+            reply.settle(args)
+            heard = True
+        if name == "error" and not (heard or told or (task is not None and task._handles_errors)):
             failed: Failed = args[0]
             what = f"{failed.method}()" if failed.method else "it"
             logger.error("task %r: %s failed and nobody listens", self.name, what, exc_info=failed.error)
+
+    def _show(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> None:
+        """To the hooks of its class, and to plug-ins."""
+        if not lifecycle:
+            self._run_hook(task, "on_message", (name, *args))
+            return
+        if name in HOOKS:
+            self._run_hook(task, f"on_{name}", args)
+        if plugins.observed():
+            plugins.tell(task, name, args[0])
 
     def _log(self, name: str, record: Any) -> None:
         if isinstance(record, StateChanged):
@@ -133,32 +150,13 @@ class Voice:
         except BaseException:  # also SystemExit: what follows is other people's
             logger.exception("%s of task %r raised", hook, task.name)
 
-    # -- waiting for an event ----------------------------------------------------------------------
-
-    def wait_for(self, name: str) -> Reply:
-        """A Reply of the arguments of the next event of that name, which may have a ``*``."""
-        reply = Reply(None, self.emitter.strand)
-        with self._lock:
-            self._waiting = [entry for entry in self._waiting if not entry[1].done()]
-            self._waiting.append((name, reply))
-        return reply
-
-    def _answer_waiting(self, name: str, args: tuple[Any, ...]) -> bool:
-        with self._lock:
-            met = [entry for entry in self._waiting if matches(entry[0], name)]
-            self._waiting = [entry for entry in self._waiting if entry not in met]
-        for _, reply in met:
-            reply.settle(args)
-        return bool(met)
-
     def nothing_will_come(self, error: BaseException) -> None:
         """Fail whoever waits for an event: there is no child and none will follow."""
         self.emitter.strand.submit(self._fail_waiting, error)
 
     def _fail_waiting(self, error: BaseException) -> None:
-        with self._lock:
-            waiting, self._waiting = self._waiting, []
-        for _, reply in waiting:
+        task = self._task()
+        for reply in task._waiters.take_all() if task is not None else ():
             reply.fail(error)
         for follower in self._followers:
             follower.nothing_will_come(error)

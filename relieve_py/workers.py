@@ -17,16 +17,17 @@ from typing import Any
 
 from relieve_py import copies
 from relieve_py.calls import Outcome
+from relieve_py.ears import Ears
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError
-from relieve_py.events import HOOKS, Emitter, Failed, Ready, Restarting, Started
+from relieve_py.events import Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
 from relieve_py.health import TaskHealth, health_of
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
-from relieve_py.patterns import matches
 from relieve_py.replies import Reply, gather, one_by_one
 from relieve_py.tasks import CallableTask, ForkTask, Task
+from relieve_py.waiters import Waiters
 
 logger = logging.getLogger("relieve_py")
 _counter = itertools.count(1)
@@ -40,10 +41,10 @@ class Worker(Entered, Listening):
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a non-empty string, not {name!r}")
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
-        self._emitter = Emitter(self)
+        self._ears = Ears(self)
+        self._waiters = Waiters()
         self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
-        self._event_waiters: list[tuple[str, Reply]] = []
         self._made_in = copies.here
         _all.add(self)
         self.add(*tasks)
@@ -96,7 +97,9 @@ class Worker(Entered, Listening):
                 if task.name in self._members:
                     raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
                 self._members = {**self._members, task.name: task}
-            task._core.voice.follow(self)
+            task._core.voice.follow(self._ears)
+            if task._program:  # it goes on without its user, and so do the hooks of this class
+                task._followed_by = (*task._followed_by, self)
             self._joined(task)
 
     def remove(self, task: Task | str) -> Reply:
@@ -106,8 +109,12 @@ class Worker(Entered, Listening):
             self._members = {name: other for name, other in self._members.items() if other is not member}
         self._left(member)
         stopped = member.stop()
-        stopped.when_settled(lambda: member._core.voice.unfollow(self))
+        stopped.when_settled(lambda: self._unfollow(member))
         return stopped
+
+    def _unfollow(self, task: Task) -> None:
+        task._core.voice.unfollow(self._ears)
+        task._followed_by = tuple(other for other in task._followed_by if other is not self)
 
     def _check(self, task: Any) -> None:
         if not isinstance(task, Task):
@@ -184,56 +191,29 @@ class Worker(Entered, Listening):
     @property
     def emitter(self) -> Emitter:
         """Who tells its listeners."""
-        return self._emitter
+        return self._ears.emitter
 
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
         self._must_be_mine()
         reply = Reply(None, self.emitter.strand)
-        with self._lock:
-            self._event_waiters = [entry for entry in self._event_waiters if not entry[1].done()]
-            self._event_waiters.append((name, reply))
-        return reply
+        reply.keeps = self
+        return self._waiters.add(name, reply)
 
-    def hear(self, task: Task, name: str, args: tuple[Any, ...], lifecycle: bool) -> bool:
-        """An event of a task; called by the task, on its own strand."""
-        if not lifecycle:
-            self.emitter.strand.submit(self.on_message, name, *args)
-        elif name in HOOKS:
-            self.emitter.strand.submit(getattr(self, f"on_{name}"), *args)
-        met = self._waiting_for(name)
-        heard = self.emitter.relay(task, name, args)
-        for reply in met:
-            self.emitter.strand.submit(reply.settle, args)
-        return heard or bool(met) or (name == "error" and type(self).on_error is not Worker.on_error)
-
-    def _waiting_for(self, name: str) -> list[Reply]:
-        """The replies of those who wait for such an event, which do so no more."""
-        with self._lock:
-            met = [entry for entry in self._event_waiters if matches(entry[0], name)]
-            self._event_waiters = [entry for entry in self._event_waiters if entry not in met]
-        return [reply for _, reply in met]
+    @property
+    def _handles_errors(self) -> bool:
+        return type(self).on_error is not Worker.on_error
 
     def tell(self, name: str, record: Any) -> None:
         """An event of the worker itself, told on its strand, in the order of these calls."""
-        if self._event_waiters or self.emitter.listening(name):
+        if self._waiters or self.emitter.listening(name):
             self.emitter.strand.submit(self._tell, name, record)
 
     def _tell(self, name: str, record: Any) -> None:
-        met = self._waiting_for(name)
+        met = self._waiters.met(name)
         self.emitter.emit(name, record)
         for reply in met:
             self.emitter.strand.submit(reply.settle, (record,))
-
-    def nothing_will_come(self, error: BaseException) -> None:
-        """A task has no child left. When none has, nobody need wait for an event; called on that task's strand."""
-        over = (State.STOPPED, State.FAILED)
-        with self._lock:
-            if not all(task.state in over for task in self._members.values()):
-                return
-            waiting, self._event_waiters = self._event_waiters, []
-        for _, reply in waiting:
-            reply.fail(error)
 
     def send(self, name: str, *args: Any) -> Reply:
         """Send every task an event. The Reply gives an Outcome for each, in the order of the tasks."""

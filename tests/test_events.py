@@ -192,7 +192,7 @@ def test_a_listener_that_cannot_be_called_is_refused(register: Callable[..., Any
 
 
 def test_the_running_listener_finds_its_event() -> None:
-    source = object()
+    source = Ear()
     emitter, found = Emitter(source), []
     emitter.on("job.*", lambda *args: found.append(current_event()))
     emitter.emit("job.a", 1, 2)
@@ -203,7 +203,7 @@ def test_the_running_listener_finds_its_event() -> None:
 
 
 def test_a_relayed_event_keeps_its_own_source() -> None:
-    mine, theirs = object(), object()
+    mine, theirs = Ear(), Ear()
     emitter, found = Emitter(mine), []
     emitter.on("a", lambda: found.append(current_event().source))
     emitter.relay(theirs, "a", ())

@@ -50,6 +50,21 @@ def test_posted_work_runs_on_the_thread_in_order(supervisor: Supervisor) -> None
     assert not supervisor.here
 
 
+def test_what_a_finalizer_posts_on_the_thread_that_is_about_to_sleep_is_done(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done, sleep = threading.Event(), supervisor._poller.wait
+
+    def collect_and_sleep(timeout: float | None) -> list[int]:
+        if not done.is_set() and timeout is None:
+            supervisor.post_from_finalizer(done.set)
+        return sleep(timeout)
+
+    monkeypatch.setattr(supervisor._poller, "wait", collect_and_sleep)
+    supervisor.post(lambda: None)
+    assert done.wait(10)
+
+
 def test_work_posted_by_many_threads_keeps_the_order_of_each(supervisor: Supervisor) -> None:
     ran: list[tuple[int, int]] = []
 

@@ -158,6 +158,11 @@ class Scheduler(Supervisor):
             raise RuntimeError("the simulation in which this task was made is over")
         self._posts.add(function, args)
 
+    def post_from_finalizer(self, function: Callable[..., object], *args: Any) -> None:
+        """The same, for what has lost its last user, maybe after the simulation is over."""
+        if not self.closed:
+            self._posts.add(function, args)
+
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Have it done when the clock is there."""
         timer = Timer(when, function, args)

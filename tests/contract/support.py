@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import select
 import threading
 from pathlib import Path
 from typing import Any
@@ -40,15 +38,3 @@ class Heard(list[tuple[Any, ...]]):
 def heard(source: Any, name: str) -> Heard:
     """A list that grows with each such event."""
     return source.on(name, Heard())  # type: ignore[no-any-return]
-
-
-def wait_gone(pid: int, seconds: float = T) -> bool:
-    """Wait until that process has ended (also as a zombie); False when it has not in that time."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)

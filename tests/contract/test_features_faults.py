@@ -13,6 +13,7 @@ from typing import Any
 
 import attrs
 import pytest
+from processes import signal_child
 from support import KITCHEN, T
 
 import relieve_py
@@ -37,7 +38,7 @@ def test_calls_are_queued_again_when_a_task_dies() -> None:
     with CloudWorker(CallableTask(KITCHEN), size=2) as worker:
         replies = [worker.get("nap", 0.02) for _ in range(20)]
         first = next(iter(worker))
-        os.kill(first.pid or 0, signal.SIGKILL)
+        signal_child(first, signal.SIGKILL)
         died = [reply for reply in replies if isinstance(reply.exception(T), TaskDied)]
         assert len(died) <= 1, "only the one that was running"
         assert worker.drain().result(T) is worker
@@ -113,7 +114,7 @@ def test_a_child_that_comes_round_while_it_is_being_ended_gets_no_further_call()
 def test_a_call_that_could_not_be_sent_is_sent_to_the_next_child() -> None:
     with CallableTask(KITCHEN) as task:
         for n in range(5):
-            os.kill(task.pid or 0, signal.SIGKILL)
+            signal_child(task, signal.SIGKILL)
             assert task.get("echo", n).result(T) == n, "it never began, so it is not lost"
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import signal_child
 from support import KITCHEN, Heard, T, heard, script
 
 from relieve_py import (
@@ -153,7 +154,7 @@ def test_automatic_restart_after_exit(mode: str, code: int, restarted: bool) -> 
 def test_a_restart_is_delayed() -> None:
     with CallableTask(KITCHEN, restart=RestartPolicy(delay=0.2)) as task:
         restart, ready = task.wait_for("restart"), task.wait_for("ready")
-        os.kill(task.pid or 0, signal.SIGKILL)
+        signal_child(task, signal.SIGKILL)
         assert restart.result(T)[0].delay == pytest.approx(0.2)
         ready.result(T)
         assert task.exit is not None

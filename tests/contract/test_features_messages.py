@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from typing import Any
 
 import pytest
+from processes import signal_child
 from support import KITCHEN, Heard, T, heard, script
 
 from relieve_py import (
@@ -150,9 +150,9 @@ def test_a_broadcast_call_gives_every_outcome(tmp_path: Any) -> None:
         values = [outcome.error or outcome.value for outcome in outcomes]
         assert {type(value) for value in values} <= {int, ConnectionError}
         first = next(iter(worker))
-        os.kill(first.pid or 0, signal.SIGSTOP)
+        signal_child(first, signal.SIGSTOP)
         replies = worker.broadcast_get("echo", 1)
-        os.kill(first.pid or 0, signal.SIGKILL)
+        signal_child(first, signal.SIGKILL)
         assert [outcome.value for outcome in replies.result(T)][1] == 1
 
 
@@ -197,7 +197,7 @@ def test_lifecycle_events_of_a_process() -> None:
         task.on(name, lambda event, name=name: seen(name))
     with task:
         ready = task.wait_for("ready")
-        os.kill(task.pid or 0, signal.SIGKILL)
+        signal_child(task, signal.SIGKILL)
         ready.result(T)
         error = task.wait_for("error")
         task.call("fail").result(T)

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, T, heard, script, wait_gone
+from processes import wait_gone
+from support import KITCHEN, T, heard, script
 
 from relieve_py import CallableTask, CloudWorker, ScriptTask, Stopped, TaskDied, hookimpl, register, unregister
 
@@ -153,7 +154,7 @@ def test_a_hard_stop() -> None:
     began.result(T)
     pid = task.pid
     assert task.kill().result(T).signal == "SIGKILL"
-    assert wait_gone(pid or 0, 0)
+    assert wait_gone(pid, 0)
     with pytest.raises(TaskDied):
         reply.result(T)
 

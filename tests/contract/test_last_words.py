@@ -14,6 +14,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
+from processes import signal_child
 from support import T, heard, script
 
 from relieve_py import CallableTask, CallTimeout, RestartPolicy, RetriesExhausted, ScriptTask, StartError, TaskDied
@@ -105,7 +106,7 @@ def test_a_child_that_is_killed_while_it_writes_leaves_whole_lines(task: Callabl
     reply = task.get("count_on_stderr")
     counting.result(T)
     wait_until(lambda: len(birth_of(task).box.stderr_lines()) == 50)
-    os.kill(task.pid or 0, signal.SIGKILL)
+    signal_child(task, signal.SIGKILL)
     error = reply.exception(T)
     assert isinstance(error, TaskDied)
     first = int(error.stderr[0].split()[0])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import resource
 import signal
 import sys
 import time
 
 import pytest
+from processes import signal_child
 from support import T, heard, script
 
 from relieve_py import CallableTask, LimitExceeded, Limits, RetriesExhausted, ScriptTask, TaskDied
@@ -127,7 +127,7 @@ def test_a_kill_by_hand_is_not_blamed_on_the_kernel(launcher: str) -> None:
         hanging = task.wait_for("hanging")
         reply = task.get("sleep")
         hanging.result(T)
-        os.kill(task.pid or 0, signal.SIGKILL)
+        signal_child(task, signal.SIGKILL)
         error = reply.exception(T)
     assert isinstance(error, TaskDied)
     assert not error.out_of_memory

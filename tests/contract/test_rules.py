@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, T, heard, script, wait_gone
+from processes import signal_child, wait_gone
+from support import KITCHEN, T, heard, script
 
 import relieve_py
 from relieve_py import (
@@ -148,7 +149,7 @@ def test_rule_2_listeners_start_arguments_and_membership_survive_restarts(launch
     task = CallableTask(KITCHEN, name="member", args=("a", 1), launcher=launcher)
     with Worker(task) as worker:
         on_task, on_worker = heard(task, "note"), heard(worker, "note")
-        for n, end in enumerate((lambda: os.kill(task.pid or 0, signal.SIGKILL), lambda: task.restart())):
+        for n, end in enumerate((lambda: signal_child(task, signal.SIGKILL), lambda: task.restart())):
             ready = task.wait_for("ready")
             end()
             ready.result(T)
@@ -188,7 +189,7 @@ def test_rule_3_a_stopping_task_receives_no_further_calls(
 def test_rule_3_a_removed_or_stopped_task_is_never_restarted(launcher: str) -> None:
     removed, stopped = (CallableTask(KITCHEN, name=name, launcher=launcher) for name in ("removed", "stopped"))
     with Worker(removed, stopped) as worker:
-        pids = [removed.pid or 0, stopped.pid or 0]
+        pids = [signal_child(removed, 0), signal_child(stopped, 0)]
         replies = [worker.remove(removed), stopped.stop()]
         for pid in pids:
             try:
@@ -513,7 +514,7 @@ def test_rule_11_no_child_or_grandchild_outlives_a_killed_parent(launcher: str, 
 @pytest.mark.parametrize("kind", ["spawn_sleeper", "spawn_daemon"])
 def test_rule_11_no_grandchild_outlives_a_killed_child(launcher: str, kind: str) -> None:
     with CallableTask(KITCHEN, launcher=launcher) as task:
-        for kill in (lambda: task.kill(), lambda: os.kill(task.pid or 0, signal.SIGKILL)):
+        for kill in (lambda: task.kill(), lambda: signal_child(task, signal.SIGKILL)):
             if task.state is State.STOPPED:
                 task.start().result(T)
             grandchild = task.get(kind).result(T)

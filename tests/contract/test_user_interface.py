@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from support import KITCHEN, Heard, T, heard, script, wait_gone
+from processes import wait_gone
+from support import KITCHEN, Heard, T, heard, script
 
 import relieve_py
 from relieve_py import (

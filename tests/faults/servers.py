@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import select
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,15 +72,3 @@ def server_of(task: CallableTask) -> int:
     """The pid of the server of its child."""
     assert task.pid is not None
     return int(psutil.Process(task.pid).ppid())
-
-
-def wait_gone(pid: int, seconds: float = 10.0) -> bool:
-    """Wait until that process has ended (also as a zombie); False when it has not in that time."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], seconds)[0])
-    finally:
-        os.close(fd)

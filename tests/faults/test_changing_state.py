@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import signal
 import time
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 from faulting import DEADLINE, KILL_TIMEOUT, PATIENT, Pool, make_task
+from processes import signal_child
 from sizes import size
 
 from relieve_py import (
@@ -200,7 +200,7 @@ def test_a_spent_restart_budget_fails_the_task_and_what_is_queued_with_the_cause
     assert worker.get("echo", 1).result(DEADLINE) == 1
     gone = task.wait_for("exit")
     assert task.pid is not None
-    os.kill(task.pid, signal.SIGKILL)
+    signal_child(task, signal.SIGKILL)
     gone.result(DEADLINE)
     own = [task.get("echo", 1), task.call("echo", 1), task.send("event")]
     queued = [worker.get("echo", n) for n in range(3)]

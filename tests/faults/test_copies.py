@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 from faulting import DEADLINE, FAULTY
-from servers import wait_gone
+from processes import wait_gone
 
 Program = Callable[..., "subprocess.Popen[str]"]
 

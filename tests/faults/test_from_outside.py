@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 from faulting import DEADLINE, FAULTY
-from servers import wait_gone
+from processes import wait_gone
 from sizes import size
 
 Program = Callable[..., "subprocess.Popen[str]"]

@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 from faulting import DEADLINE, Pool, make_task
-from servers import DIE, FAIL, FREEZE, NOTHING, Orders, server_of, servers_under_orders, wait_gone
+from processes import signal_child, wait_gone
+from servers import DIE, FAIL, FREEZE, NOTHING, Orders, server_of, servers_under_orders
 from sizes import size
 
 from relieve_py import CallableTask, CloudWorker, RestartPolicy, StartError, State, TaskDied
@@ -65,7 +66,7 @@ def test_a_restart_that_the_system_refuses_is_tried_again_and_no_call_is_lost(po
     task.start().result(DEADLINE)
     orders.give(FAIL, times=5, errno=errno.EAGAIN)
     assert task.pid is not None
-    os.kill(task.pid, signal.SIGKILL)
+    signal_child(task, signal.SIGKILL)
     assert [task.get("echo", n).result(DEADLINE) for n in range(3)] == [0, 1, 2]
     assert task.restarts == 6
     assert orders.obeyed == 5

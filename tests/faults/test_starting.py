@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from faulting import DEADLINE, FAULTY, KILL_TIMEOUT, PATIENT, Pool
+from processes import signal_child
 
 from relieve_py import (
     CallableTask,
@@ -136,7 +137,7 @@ def test_a_child_that_dies_between_ready_and_the_first_call_costs_no_call(pool: 
     assert task.restarts == 1
     for _ in range(3):
         assert task.pid is not None
-        os.kill(task.pid, signal.SIGKILL)
+        signal_child(task, signal.SIGKILL)
         assert task.get("echo", 2).result(DEADLINE) == 2
     task.stop().result(DEADLINE)
 

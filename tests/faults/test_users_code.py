@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from faulting import DEADLINE, FAULTY, Pool, make_task
-from servers import wait_gone
+from processes import wait_gone
 
 from relieve_py import CallableTask, CloudWorker, State, TaskDied, current_event
 

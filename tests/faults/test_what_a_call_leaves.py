@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
 import subprocess
 import sys
@@ -16,23 +15,12 @@ from typing import IO
 
 import pytest
 from faulting import DEADLINE, FAULTY, Pool, Row, case, error, make_task, value
+from processes import signal_child, wait_gone
 from sizes import size
 
 from relieve_py import CallableTask, CallTimeout, CloudWorker
 
 Alone = Callable[..., CallableTask]
-
-
-def ended(pid: int) -> bool:
-    """Wait until that process has ended."""
-    try:
-        fd = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([fd], [], [], DEADLINE)[0])
-    finally:
-        os.close(fd)
 
 
 # -- what it prints --------------------------------------------------------------------------------
@@ -94,10 +82,10 @@ def test_what_a_child_leaves_behind_ends_with_it(pool: Pool, alone: Alone, funct
     os.kill(left, 0)
     assert task.get("echo", 1).result(DEADLINE) == 1
     if end == "killed":
-        os.kill(task.pid or 0, signal.SIGKILL)
+        signal_child(task, signal.SIGKILL)
     else:
         task.restart().result(DEADLINE)
-    assert ended(left)
+    assert wait_gone(left)
     assert task.get("echo", 2).result(DEADLINE) == 2
 
 
@@ -108,7 +96,7 @@ def test_a_call_that_returns_twice_is_answered_once(pool: Pool, alone: Alone) ->
     pid = task.pid
     copy = task.get("fork_and_return_twice").result(DEADLINE)
     assert copy > 0
-    assert ended(copy)
+    assert wait_gone(copy)
     assert [task.get("echo", n).result(DEADLINE) for n in range(3)] == [0, 1, 2]
     assert (task.pid, task.restarts) == (pid, 0)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from faulting import DEADLINE, Ended, Pool, Row, case, error, make_task, stopped_child_of, value
+from processes import signal_child
 from sizes import FULL
 
 from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, ScriptTask, TaskDied
@@ -125,7 +125,7 @@ def test_children_killed_from_outside_cost_at_most_what_they_ran(pool: Pool) -> 
         killed = 0
         for task in pool.worker:
             if task.pid is not None:
-                os.kill(task.pid, signal.SIGKILL)
+                signal_child(task, signal.SIGKILL)
                 killed += 1
         ends = [reply.exception(DEADLINE) for reply in replies]
         lost = [end for end in ends if end is not None]
