@@ -31,6 +31,7 @@ class Backlog:
         self.unread = Unread()  # events in waiting
         self.out = 0  # calls that are on a task
         self.submitted = self.retried = self.dropped = 0
+        self.most_queued = 0  # at once, ever
 
     @property
     def full(self) -> bool:
@@ -65,6 +66,7 @@ class Backlog:
             return call
         self.waiting.append(call)
         self.unread.add(call)
+        self.most_queued = max(self.most_queued, len(self.waiting))
         if full and how == "drop_oldest":
             self.dropped += 1
             return self.pop()
@@ -107,6 +109,7 @@ class Backlog:
             "submitted": self.submitted,
             "retried": self.retried,
             "dropped": self.dropped,
+            "most_queued": self.most_queued,
         }
 
 

@@ -110,6 +110,7 @@ class Call:
         "home",
         "id",
         "key",
+        "made_at",
         "method",
         "mode",
         "number",
@@ -118,6 +119,7 @@ class Call:
         "queue_timeout",
         "reply",
         "retries",
+        "sent_at",
         "timeout",
         "turn_timer",
     )
@@ -128,6 +130,7 @@ class Call:
         self.method = method
         self.payload = NOTHING
         self.created_at = time.time()
+        self.made_at = self.sent_at = 0.0  # when it was submitted and first sent, of the supervisor's time; 0: not yet
         self.timeout = options.timeout
         self.queue_timeout = options.queue_timeout
         self.turn_timer: Timer | None = None  # until it is first sent

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import threading
 import weakref
 from collections.abc import Callable, Iterable
@@ -13,7 +12,6 @@ from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
 from relieve_py.dispatch import Dispatcher
 from relieve_py.errors import AlreadyRunning, NotRunning
-from relieve_py.health import WorkerStats
 from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
@@ -241,13 +239,8 @@ class CloudWorker(Remote, Worker):
 
     # -- sight -------------------------------------------------------------------------------------
 
-    def stats(self) -> WorkerStats:
-        """The numbers of this moment."""
-        tasks = list(self)
-        states = collections.Counter(task.state.value for task in tasks)
-        numbers = self._dispatcher.numbers()
-        restarts = sum(task.restarts for task in tasks)
-        return WorkerStats(worker=self.name, size=len(tasks), states=dict(states), restarts=restarts, **numbers)
+    def _numbers(self) -> dict[str, Any]:
+        return self._dispatcher.numbers(super()._numbers())
 
 
 def _checked_size(size: Any) -> int:

@@ -12,11 +12,12 @@ from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, Carrier, Mode
 from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
-from relieve_py.errors import CallTimeout, NotRunning, Stopped, StrategyError
+from relieve_py.errors import CallTimeout, NotRunning, RelieveError, Stopped, StrategyError
 from relieve_py.lifecycle import State
 from relieve_py.pressure import Pressure
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.supervisor import shared
+from relieve_py.tally import Tally
 from relieve_py.tasks import Task
 from relieve_py.workers import Worker
 
@@ -32,6 +33,7 @@ class Dispatcher:
         self._found = weakref.ref(worker)
         self.chooser = chooser
         self.backlog = backlog
+        self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self.lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
         self._pumping = self._pump_again = False
@@ -46,6 +48,7 @@ class Dispatcher:
         self.lock = threading.Condition(threading.Lock())
         self.chooser.forget()
         self._pumping = self._pump_again = False
+        self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self.backlog.take_all()
         self.keep()
@@ -81,6 +84,11 @@ class Dispatcher:
         self.pump()
 
     # -- what is taken in --------------------------------------------------------------------------
+
+    def _fail(self, call: Call, error: RelieveError) -> None:
+        """A call has failed before it was with a task, or between two tries."""
+        if call.reply.fail(error) and call.mode is not Mode.EVENT:
+            self.tally.has_failed()
 
     @property
     def refuses(self) -> bool:
@@ -131,11 +139,12 @@ class Dispatcher:
 
     def cancel(self, call: Call) -> None:
         """A call that waits here was cancelled."""
-        self._drop_waiting(call)
+        if self._drop_waiting(call):
+            self.tally.was_cancelled()
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
-        return self._drop_waiting(call, lambda: call.reply.fail(error))
+        return self._drop_waiting(call, lambda: self._fail(call, error))
 
     def _drop_waiting(self, call: Call, settle: Callable[[], object] = lambda: None) -> bool:
         """Forget a call that waits here, and settle it; False when it does not."""
@@ -173,7 +182,7 @@ class Dispatcher:
                 self.keep()
         if refused:
             for call in calls:
-                call.reply.fail(self._stopped())
+                self._fail(call, self._stopped())
         self.pump()
 
     def ended(self, call: Call, carrier: Carrier) -> None:
@@ -246,7 +255,7 @@ class Dispatcher:
             if not self.paused:
                 self._wake_one()
             for call in lost:
-                call.reply.fail(self._why_hopeless())  # one each: a raise adds its traceback
+                self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
             return False
         try:
             task = self.chooser.choose(candidates, call)
@@ -254,7 +263,7 @@ class Dispatcher:
             with self.lock:
                 self.backlog.out -= 1
                 self.keep()
-            call.reply.fail(error)
+            self._fail(call, error)
             return True
         task._slot.traffic.submit(call)
         return True
@@ -345,7 +354,7 @@ class Dispatcher:
             self.keep()
             self._somebody_left()
         for call in waiting:
-            call.reply.fail(self._stopped())
+            self._fail(call, self._stopped())
         worker = self._found()
         if worker is not None:
             self._settle_drained(worker)
@@ -367,11 +376,13 @@ class Dispatcher:
             settle = functools.partial(reply.settle, worker)
             settle_in_order(worker.emitter.strand, settle, reply.asked_by_listener)
 
-    def numbers(self) -> dict[str, Any]:
-        """For statistics."""
+    def numbers(self, of_tasks: dict[str, Any]) -> dict[str, Any]:
+        """For statistics: those of its tasks, and what is known here."""
         with self.lock:
-            numbers = self.backlog.snapshot()
+            numbers = {**of_tasks, **self.backlog.snapshot()}
             numbers["queued"] += len(self.delays)
+        numbers["failed"] += self.tally.failed
+        numbers["cancelled"] += self.tally.cancelled
         return numbers
 
 

@@ -10,6 +10,7 @@ from relieve_py.calls import Call, Mode
 from relieve_py.errors import LimitExceeded, PoisonCall, RelieveError, RetriesExhausted, TaskDied, copy_of
 from relieve_py.events import Strand
 from relieve_py.exits import Exit
+from relieve_py.tally import Tally
 
 
 class Owner(Protocol):
@@ -44,8 +45,9 @@ class Owner(Protocol):
 class Endings:
     """The ends of one slot's calls."""
 
-    def __init__(self, owner: Owner) -> None:
+    def __init__(self, owner: Owner, tally: Tally) -> None:
         self._owner = owner
+        self._tally = tally
         self._strand = Strand()
 
     @staticmethod
@@ -76,6 +78,7 @@ class Endings:
         if retry and call.poison_after is not None and call.deaths >= call.poison_after:
             self.give_up(call, _poison(call, error))
         elif retry and call.home is not None:
+            self._tally.is_retried()
             call.home.resubmit([call], call.retries.delay_before(len(call.causes)))
         else:
             self.give_up(call, _exhausted(call) if len(call.causes) > 1 else error)
@@ -86,6 +89,8 @@ class Endings:
             error = copy_of(error)  # one error may end many calls
             if error.__cause__ is None and call.causes:  # no further try was possible; say why one was needed
                 error.__cause__ = call.causes[-1]
+        if not call.reply.cancelled() and call.mode is not Mode.EVENT:
+            self._tally.has_failed()
         if not call.reply.fail(error) and not call.reply.cancelled():
             self._owner.call_failed(call, error)
 

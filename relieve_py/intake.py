@@ -61,6 +61,7 @@ class Intake:
                 self._make_room(how)
             reply = call.make_reply(self._dispatcher.worker.emitter.strand)
             call.home = call.carrier = dispatcher
+            call.made_at = shared().now()
             refused = dispatcher.refuses
             if not refused:
                 victim = self._backlog.add(call, how)

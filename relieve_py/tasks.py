@@ -20,6 +20,7 @@ from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
+from relieve_py.health import Sampler, TaskHealth
 from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
@@ -29,6 +30,7 @@ from relieve_py.remote import Remote
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.slot import Slot
+from relieve_py.stats import TaskStats, stats_of
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.surroundings import Surroundings
@@ -56,6 +58,7 @@ class _Core:
         self.options = options
         self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
         self.voice = Voice(self.name)
+        self.sampler = Sampler()
         self.serializer: Serializer = plugins.serializer(options.serializer)
         self._kind = kind
         self._payload: Payload | None = None
@@ -249,6 +252,14 @@ class Task(Entered, Listening):
     def exports(self) -> tuple[str, ...]:
         """The names that the child exports; empty until it was ready once."""
         return self._slot.life.exports
+
+    def health(self) -> TaskHealth:
+        """How its child is now, by psutil. It is looked at on this thread, which takes some 100 µs."""
+        return self._core.sampler.look(self)
+
+    def stats(self) -> TaskStats:
+        """Its numbers so far: calls, restarts, percentiles of times."""
+        return stats_of(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What it is, as plain data for json."""

@@ -25,6 +25,7 @@ from relieve_py.serializers import Payload, Serializer
 from relieve_py.streams import Items
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
+from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
 
@@ -65,10 +66,12 @@ class Traffic:
         self._life = host.life
         self._line = line
         self._supervisor = supervisor
+        self._now = supervisor.now
         self._serializer = serializer
         self._strand = strand
         self._startable = startable
-        self._endings = Endings(owner)
+        self.tally = Tally()
+        self._endings = Endings(owner, self.tally)
         self._delays = Delays()
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
@@ -103,6 +106,9 @@ class Traffic:
                 if call.home is self:
                     call.await_turn(self._supervisor)
                 self._pump(after)
+                if self.table.waiting:
+                    call.made_at = call.made_at or self._now()
+                    self.tally.most_queued = max(self.tally.most_queued, len(self.table.waiting))
         self._host.do(after)
 
     def wait_for_slack(self) -> None:
@@ -182,8 +188,12 @@ class Traffic:
         self._line.post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
         if call.home is not self:  # of a worker
             self._line.attend_always()
+        now = self._now()
+        if not call.sent_at:
+            call.sent_at = now
+            call.made_at = call.made_at or now  # it did not wait
         if call.timeout is not None:
-            due = self._supervisor.now() + call.timeout
+            due = now + call.timeout
             self._timers[call.number] = self._supervisor.at(
                 due, self._deadline, call, call.number, self._life.generation
             )
@@ -194,8 +204,8 @@ class Traffic:
         """The caller has no more use for it: drop it, or interrupt it."""
         after: Deeds = []
         with self._lock:
-            if not self._drop(call, after):
-                self._abandon(call, after)
+            if self._drop(call, after) or self._abandon(call, after):
+                self.tally.was_cancelled()
         self._host.do(after)
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
@@ -281,9 +291,9 @@ class Traffic:
             raise ProtocolError(f"what was sent as {asked.mode.name} was answered by a frame of kind {frame.kind}")
         match frame.kind:
             case Kind.RESULT:
-                self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)))
+                self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)), True)
             case Kind.END:
-                self._over(frame, lambda call: call.reply.settle(None))
+                self._over(frame, lambda call: call.reply.settle(None), True)
             case Kind.ERROR:
                 self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
             case Kind.DELIVERED:
@@ -305,13 +315,18 @@ class Traffic:
         elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
 
-    def _over(self, frame: Frame, settle: Callable[[Call], object]) -> None:
-        """The call with that number has ended in the child."""
+    def _over(self, frame: Frame, settle: Callable[[Call], object], done: bool = False) -> None:
+        """The call with that number has ended in the child; ``done``: well."""
         after: Deeds = []
         with self._lock:
             known = frame.number in self.table.sent
             call = self._at_hand = self.table.sent.get(frame.number)
             self.table.finish(frame.number)
+            if done and call is not None:
+                recent = self.tally.recent
+                recent.append((call.made_at, call.sent_at, self._now()))
+                if len(recent) >= BATCH:
+                    self.tally.fold()
             if frame.kind == Kind.DELIVERED and self.table.unread.slack:
                 self._slack.notify_all()
             if self._timers:
@@ -333,6 +348,7 @@ class Traffic:
     def _raised(self, call: Call, encoded: Encoded) -> object:
         """The user's code raised. While it is open whether the call is tried again, the call is, too."""
         if not self._endings.must_decide(call):
+            self.tally.has_failed()
             return call.reply.settle(encoded)
         with self._lock:
             self._deciding += 1
@@ -355,6 +371,14 @@ class Traffic:
             lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
             self._endings.give_up(call, lost)
             self._ended(call)
+
+    def counted(self) -> Tally:
+        """A copy of what became of its calls so far."""
+        copy = Tally()
+        with self._lock:
+            self.tally.fold()
+            copy.merge(self.tally)
+        return copy
 
     # -- upkeep ------------------------------------------------------------------------------------
 

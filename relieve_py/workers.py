@@ -22,10 +22,11 @@ from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError
 from relieve_py.events import Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
-from relieve_py.health import TaskHealth, health_of
+from relieve_py.health import TaskHealth
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
 from relieve_py.replies import Reply, gather, one_by_one
+from relieve_py.stats import History, WorkerStats, states_of
 from relieve_py.tasks import CallableTask, ForkTask, Task
 from relieve_py.waiters import Waiters
 
@@ -45,6 +46,7 @@ class Worker(Entered, Listening):
         self._waiters = Waiters()
         self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
+        self._history = History()
         self._made_in = copies.here
         _all.add(self)
         self.add(*tasks)
@@ -97,6 +99,7 @@ class Worker(Entered, Listening):
                 if task.name in self._members:
                     raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
                 self._members = {**self._members, task.name: task}
+                self._history.joins(task)
             task._core.voice.follow(self._ears)
             if task._program:  # it goes on without its user, and so do the hooks of this class
                 task._followed_by = (*task._followed_by, self)
@@ -107,12 +110,15 @@ class Worker(Entered, Listening):
         member = self.task(task if isinstance(task, str) else task.name)
         with self._lock:
             self._members = {name: other for name, other in self._members.items() if other is not member}
+            self._history.leaves(member)
         self._left(member)
         stopped = member.stop()
         stopped.when_settled(lambda: self._unfollow(member))
         return stopped
 
     def _unfollow(self, task: Task) -> None:
+        with self._lock:
+            self._history.left(task)
         task._core.voice.unfollow(self._ears)
         task._followed_by = tuple(other for other in task._followed_by if other is not self)
 
@@ -251,9 +257,32 @@ class Worker(Entered, Listening):
 
     # -- sight -------------------------------------------------------------------------------------
 
+    def stats(self) -> WorkerStats:
+        """The numbers of its tasks so far: calls, restarts, percentiles of times."""
+        return WorkerStats(worker=self.name, size=len(self), states=states_of(self), **self._numbers())
+
+    def _numbers(self) -> dict[str, Any]:
+        """Of its tasks, those that it had included."""
+        with self._lock:
+            numbers = self._history.numbers(list(self))
+        open = numbers["queued"] + numbers["running"]
+        numbers["submitted"] = open + numbers["done"] + numbers["failed"] + numbers["cancelled"]
+        return numbers
+
     def health(self) -> tuple[TaskHealth, ...]:
-        """How each child is, by psutil, in the order of the tasks."""
-        return tuple(health_of(task) for task in self)
+        """How each child is now, by psutil, in the order of the tasks. They are looked at on this thread."""
+        return tuple(task.health() for task in self)
+
+    def to_dict(self) -> dict[str, Any]:
+        """What it is, its numbers, and each task with its numbers and health, as plain data for json."""
+        return {
+            "name": self.name,
+            "kind": type(self).__name__,
+            "stats": self.stats().to_dict(),
+            "tasks": [
+                {**task.to_dict(), "stats": task.stats().to_dict(), "health": task.health().to_dict()} for task in self
+            ],
+        }
 
     # -- to be overridden --------------------------------------------------------------------------
 

@@ -82,7 +82,7 @@ class Scheduler(Supervisor):
 
     # -- the clock and chance ----------------------------------------------------------------------
 
-    def now(self) -> float:  # type: ignore[override] # of the real one it is the same for all
+    def now(self) -> float:
         """The time, in seconds."""
         return self._now
 
