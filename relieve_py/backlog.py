@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections import deque
 from collections.abc import Callable
 from typing import Any
 
 from relieve_py.calls import Call
+from relieve_py.lanes import Lanes
 from relieve_py.table import Unread
 
 WHEN_FULL = ("wait", "raise", "drop_oldest", "drop_newest")
@@ -27,7 +27,7 @@ class Backlog:
         _check_policy(when_full)
         self.max_pending = max_pending
         self.when_full = when_full
-        self.waiting: deque[Call] = deque()
+        self.waiting = Lanes()
         self.unread = Unread()  # events in waiting
         self.out = 0  # calls that are on a task
         self.submitted = self.retried = self.dropped = 0
@@ -36,7 +36,7 @@ class Backlog:
     @property
     def full(self) -> bool:
         """True when no more calls should be queued."""
-        return self.max_pending is not None and len(self.waiting) >= self.max_pending
+        return self.max_pending is not None and self.waiting.count >= self.max_pending
 
     @property
     def crowded(self) -> bool:
@@ -54,52 +54,48 @@ class Backlog:
         return not (self.waiting or self.out)
 
     def add(self, call: Call, how: Any = None) -> Call | None:
-        """Queue a call. Returns the call that has to go instead, with ``drop_oldest`` and ``drop_newest``, or None.
+        """Queue a call. Returns the call that has to go instead, with ``drop_oldest`` and ``drop_newest``, or None: the
+        oldest or the newest of the lowest priority that there is.
 
         ``how`` is what to do when it is full; None: what ``when_full`` says.
         """
         how = self.when_full if how is None else how
+        drops = self.full and how in ("drop_oldest", "drop_newest")
         self.submitted += 1
-        full = self.full
-        if full and how == "drop_newest":
-            self.dropped += 1
-            return call
-        self.waiting.append(call)
+        self.waiting.add(call)
         self.unread.add(call)
-        self.most_queued = max(self.most_queued, len(self.waiting))
-        if full and how == "drop_oldest":
+        if drops:
             self.dropped += 1
-            return self.pop()
+            victim = self.waiting.least(oldest=how == "drop_oldest")
+            self.drop(victim)
+            return victim
+        self.most_queued = max(self.most_queued, self.waiting.count)
         return None
 
     def pop(self) -> Call:
-        """The first that waits, which does so no more."""
-        call = self.waiting.popleft()
+        """The one whose turn it is, which waits no more."""
+        call = self.waiting.pop()
         self.unread.remove(call)
         return call
 
     def put_back(self, calls: list[Call]) -> None:
-        """Queue calls again, before all others, in that order."""
+        """Queue calls again, before all others of their priority, in that order."""
         for call in calls:
             self.unread.add(call)
-        self.waiting.extendleft(reversed(calls))
+        self.waiting.put_back(calls)
         self.retried += sum(1 for call in calls if call.causes)
 
     def drop(self, call: Call) -> bool:
         """Forget a waiting call; False when it is not waiting."""
-        try:
-            self.waiting.remove(call)
-        except ValueError:
+        if not self.waiting.remove(call):
             return False
         self.unread.remove(call)
         return True
 
     def take_all(self) -> list[Call]:
         """All that wait, which do so no more."""
-        calls = list(self.waiting)
-        self.waiting.clear()
         self.unread = Unread()
-        return calls
+        return self.waiting.clear()
 
     def snapshot(self) -> dict[str, Any]:
         """The numbers, for statistics."""

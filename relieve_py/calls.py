@@ -66,7 +66,7 @@ class Home(Protocol):
     """Where a call returns to when it has to be sent again."""
 
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
-        """Queue them again, in that order and before all others, after ``delay`` seconds."""
+        """Queue them again, in that order and before all others of their priority, after ``delay`` seconds."""
         ...
 
     def ended(self, call: Call, carrier: Carrier) -> None:
@@ -93,6 +93,8 @@ class CallOptions:
     """It is refused with PoisonCall once it has killed so many children; None: never."""
     key: Any = None
     """What a sticky strategy goes by."""
+    priority: int = 0
+    """Of those that wait, the one with the highest has its turn first."""
 
 
 DEFAULTS = CallOptions()
@@ -116,6 +118,7 @@ class Call:
         "number",
         "payload",
         "poison_after",
+        "priority",
         "queue_timeout",
         "reply",
         "retries",
@@ -137,6 +140,7 @@ class Call:
         self.retries = options.retries
         self.poison_after = options.poison_after
         self.key = options.key
+        self.priority = options.priority
         self.number = 0  # on the channel it was sent on; 0 while it is with no child
         self.causes: list[BaseException] = []
         self.deaths = 0
@@ -169,6 +173,7 @@ class Call:
             mode=self.mode.name.lower(),
             method=self.method,
             key=self.key,
+            priority=self.priority,
             created_at=self.created_at,
             payload=self.payload,
             serializer=serializer,
@@ -236,6 +241,8 @@ class PendingCall:
     """What it calls, or the event's name; None for the default function."""
     key: Any
     """What a sticky strategy goes by."""
+    priority: int
+    """Of those that wait, the one with the highest has its turn first."""
     created_at: float
     """When it was made, in seconds since the epoch."""
     _payload: Payload = attrs.field(repr=False, eq=False)

@@ -168,7 +168,7 @@ class Dispatcher:
         """A call that waits here sends no items."""
 
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
-        """Queue calls again, before all others, after ``delay`` seconds."""
+        """Queue calls again, before all others of their priority, after ``delay`` seconds."""
         with self.lock:
             refused = self._stopping
             for call in calls:
@@ -204,7 +204,7 @@ class Dispatcher:
         worker = self._found()
         if worker is None:
             return
-        if self.backlog.waiting:
+        if self.backlog.waiting.count:
             self.chooser.run(self._dispatch)
             return
         if self._pressure.short:
@@ -238,9 +238,9 @@ class Dispatcher:
     def _dispatch_one(self) -> bool:
         """Give the first waiting call to a task; False when it has to wait."""
         with self.lock:
-            if not self.backlog.waiting:
+            if not self.backlog.waiting.count:
                 return False
-            call = self.backlog.waiting[0]
+            call = self.backlog.waiting.first()
             candidates = () if self.paused else self.candidates(call)
             lost = self.backlog.take_all() if not candidates and self.hopeless() else []
             if candidates:

@@ -91,15 +91,23 @@ class Remote(ABC):
         retries: int | RetryPolicy = _UNSET,
         poison_after: int | None = _UNSET,
         key: Any = _UNSET,
+        priority: int = _UNSET,
     ) -> Remote:
         """The same, with other options for the calls made through it.
 
         ``timeout``: seconds a call may run; ``queue_timeout``: seconds it may wait until it is first sent to a child;
         ``retries``: how often, or by what RetryPolicy, it is tried again;
-        ``poison_after``: how many children it may kill; ``key``: what a sticky strategy goes by. Raises TypeError or
-        ValueError that names the option.
+        ``poison_after``: how many children it may kill; ``key``: what a sticky strategy goes by; ``priority``: a whole
+        number, 0 if not said: of the calls that wait, those with the highest go first, and among equals the first come.
+        Raises TypeError or ValueError that names the option.
         """
-        changes = {"timeout": timeout, "queue_timeout": queue_timeout, "poison_after": poison_after, "key": key}
+        changes = {
+            "timeout": timeout,
+            "queue_timeout": queue_timeout,
+            "poison_after": poison_after,
+            "key": key,
+            "priority": priority,
+        }
         changes = {name: value for name, value in changes.items() if value is not _UNSET}
         if retries is not _UNSET:
             changes["retries"] = retry_policy(retries, self._call_options.retries)
@@ -122,6 +130,9 @@ def call_options(base: CallOptions, **changes: Any) -> CallOptions:
             raise TypeError(f"poison_after must be a whole number, not {poison_after!r}")
         if poison_after < 1:
             raise ValueError(f"poison_after must be at least 1, not {poison_after!r}")
+    priority = changes.get("priority", 0)
+    if isinstance(priority, bool) or not isinstance(priority, int):
+        raise TypeError(f"priority must be a whole number, not {priority!r}")
     return attrs.evolve(base, **changes)
 
 

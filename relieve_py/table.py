@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections import deque
 
 from relieve_py.calls import Call, Mode
+from relieve_py.lanes import Lanes
 
 EVENTS_AHEAD = 1000
 """Events that may wait for one child to read them, before whoever sends another has to wait. More: more memory held
@@ -49,7 +49,7 @@ class CallTable:
 
     def __init__(self, concurrency: int = 1) -> None:
         self.concurrency = concurrency
-        self.waiting: deque[Call] = deque()
+        self.waiting = Lanes()
         self.sent: dict[int, Call | None] = {}  # None: abandoned, but the child may still run it
         self.unread = Unread()  # events in waiting and sent
         self.running = 0  # calls in sent; events do not count
@@ -59,31 +59,31 @@ class CallTable:
     @property
     def load(self) -> int:
         """Calls waiting for and running on this slot."""
-        return self.running + len(self.waiting)
+        return self.running + self.waiting.count
 
     @property
     def room(self) -> int:
         """How many more calls the child may have at once."""
-        return self.concurrency - self.load
+        return self.concurrency - self.running - self.waiting.count
 
     def put(self, call: Call) -> None:
-        """A new call, behind all that wait."""
+        """A new call, behind all of its priority that wait."""
         self.unread.add(call)
-        self.waiting.append(call)
+        self.waiting.add(call)
 
-    def put_sent(self, event: Call) -> None:
-        """A new event, which is sent at once."""
-        self.unread.add(event)
-        self.begin(event)
+    def put_sent(self, call: Call) -> None:
+        """A new call or event, which is sent at once."""
+        self.unread.add(call)
+        self.begin(call)
 
     def next(self, busy: bool) -> Call | None:
         """The next call to send, now counted as sent; None when it has to wait."""
-        if not self.waiting:
+        if not self.waiting.count:
             return None
-        call = self.waiting[0]
+        call = self.waiting.first()
         if call.mode is not Mode.EVENT and (self.running >= self.concurrency or busy):
             return None
-        self.waiting.popleft()
+        self.waiting.pop()
         self.begin(call)
         return call
 
@@ -120,17 +120,14 @@ class CallTable:
 
     def drop(self, call: Call) -> bool:
         """Forget a waiting call; False when it is not waiting here."""
-        try:
-            self.waiting.remove(call)
-        except ValueError:
+        if not self.waiting.remove(call):
             return False
         self.unread.remove(call)
         return True
 
     def take_waiting(self) -> list[Call]:
         """All that wait, which do so no more."""
-        calls = list(self.waiting)
-        self.waiting.clear()
+        calls = self.waiting.clear()
         for call in calls:
             self.unread.remove(call)
         return calls
@@ -155,7 +152,7 @@ class CallTable:
         return started, untouched
 
     def requeue(self, calls: list[Call]) -> None:
-        """Put calls back to the front, in that order."""
+        """Put calls back before all others of their priority, in that order."""
         for call in calls:
             self.unread.add(call)
-        self.waiting.extendleft(reversed(calls))
+        self.waiting.put_back(calls)

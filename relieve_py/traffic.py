@@ -98,7 +98,7 @@ class Traffic:
                 self._host.carry_out(self._life.wake(self._supervisor.now()), after)
             if not self._life.accepts:
                 self._turn_away(call, self._life.refusal(), after)
-            elif call.mode is Mode.EVENT and self._life.state is State.READY:
+            elif self._life.state is State.READY and self._may_go(call):
                 self.table.put_sent(call)
                 self._send(call, after)
             else:
@@ -110,6 +110,12 @@ class Traffic:
                     call.made_at = call.made_at or self._now()
                     self.tally.most_queued = max(self.tally.most_queued, len(self.table.waiting))
         self._host.do(after)
+
+    def _may_go(self, call: Call) -> bool:
+        """Under the lock: whether a new call can be sent at once. No call waits for a child that reads its events."""
+        return call.mode is Mode.EVENT or (
+            not self.table.waiting.count and self.table.running < self.table.concurrency and not self.closed
+        )
 
     def wait_for_slack(self) -> None:
         """Wait while the child has too many events to read, unless this is a thread that must not wait.
@@ -334,7 +340,7 @@ class Traffic:
             if self._kept_up and not self.table.running:
                 self._upkeep.worked(self._supervisor.now())
                 self._keep_up(after)
-            if self.table.waiting:
+            if self.table.waiting.count:
                 self._pump(after)
         if call is not None and settle(call) is not LATER:
             self._ended(call)

@@ -138,7 +138,7 @@ def test_no_call_is_lost_or_doubled(when_full: str, limit: int, steps: list[str]
         elif step == "back" and taken:
             backlog.put_back([taken.pop()])
         elif step == "drop" and backlog.waiting:
-            gone.append(backlog.waiting[-1])
+            gone.append(list(backlog.waiting)[-1])
             assert backlog.drop(gone[-1])
         elif step == "all":
             gone += backlog.take_all()

@@ -21,8 +21,14 @@ class Shop:
     def __init__(self, sim: Simulation) -> None:
         self.sim = sim
 
+        self.places: list[str] = []
+
     def echo(self, value: Any) -> Any:
         return value
+
+    def place(self) -> int:
+        self.places.append("place")
+        return len(self.places)
 
     async def nap(self, seconds: float) -> float:
         await self.sim.sleep(seconds)
@@ -184,6 +190,49 @@ def test_a_cancel_of_the_last_that_waits_makes_it_available(sim: Simulation) -> 
         running.result()
         sim.run()
         assert [kind for kind, _ in records] == [Unavailable, Available, Unavailable, Available]
+
+
+# -- priority --------------------------------------------------------------------------------------
+
+
+def notes_of(worker: Any, *priorities: int) -> list[Any]:
+    """Replies of calls with these priorities, made in this order; each gives its place among those that ran."""
+    return [worker.options(priority=priority).get("place") for priority in priorities]
+
+
+@pytest.mark.parametrize("kind", ["worker", "sticky worker", "task"])
+def test_of_calls_that_wait_the_one_with_the_highest_priority_goes_first(sim: Simulation, kind: str) -> None:
+    task = CallableTask("any.py")
+    strategy = "sticky" if kind == "sticky worker" else "round-robin"
+    with task if kind == "task" else CloudWorker(task, strategy=strategy) as face:
+        running = face.get("nap", 1.0)
+        sim.run()
+        replies = notes_of(face, 0, 5, -1, 5, 0)
+        assert [reply.result() for reply in replies] == [3, 1, 5, 2, 4]
+        assert running.result() == 1.0
+
+
+def test_a_call_that_is_tried_again_goes_before_its_equals(sim: Simulation) -> None:
+    with CloudWorker(CallableTask("any.py"), retries=1) as worker:
+        running = worker.options(priority=1).get("nap", 1.0)
+        sim.run()
+        same, higher = notes_of(worker, 1, 2)
+        sim.child(next(iter(worker))).die()
+        running.when_settled(lambda: sim.exports.places.append("tried again"))
+        assert (higher.result(), same.result(), running.result()) == (1, 3, 1.0)
+        assert sim.exports.places == ["place", "tried again", "place"]
+
+
+def test_the_lowest_priority_is_dropped_first(sim: Simulation) -> None:
+    with CloudWorker(CallableTask("any.py"), max_pending=2, when_full="drop_oldest") as worker:
+        dropped: list[int] = []
+        worker.on("drop", lambda event: dropped.append(event.call.priority))
+        worker.get("nap", 1.0).mark_seen()
+        sim.run()
+        for reply in notes_of(worker, 1, 0, 2, 0, 3):
+            reply.mark_seen()
+        sim.run()
+        assert dropped == [0, 0, 1]
 
 
 # -- a full queue ----------------------------------------------------------------------------------

@@ -56,6 +56,7 @@ CALL: dict[str, list[Any]] = {
     "queue_timeout": ["1", True, [1], 0, -1, NAN],
     "retries": ["many", -1, 1.5, True],
     "poison_after": ["3", 0, -1, 1.5, True],
+    "priority": ["high", None, 1.5, True],
 }
 CLOUD: dict[str, list[Any]] = {
     "size": ["4", 0, -1, 1.5, True],

@@ -26,14 +26,14 @@ from relieve_py.testing.children import SimulatedChild
 from relieve_py.testing.scheduler import Scheduler
 
 OPTIONS = tuple(
-    CallOptions(timeout=timeout, queue_timeout=turn, retries=retries, poison_after=poison)
-    for timeout, turn, retries, poison in (
-        *((None, None, RetryPolicy(), 3),) * 4,
-        (0.5, None, RetryPolicy(), 3),
-        (3.0, 1.0, RetryPolicy(max=1), 3),
-        (None, None, RetryPolicy(max=2), 2),
-        (None, 4.0, RetryPolicy(max=3, delay=1.0, backoff=2.0), 3),
-        (None, None, RetryPolicy(max=2, on=(ValueError,)), None),
+    CallOptions(timeout=timeout, queue_timeout=turn, retries=retries, poison_after=poison, priority=priority)
+    for timeout, turn, retries, poison, priority in (
+        *((None, None, RetryPolicy(), 3, 0),) * 4,
+        (0.5, None, RetryPolicy(), 3, 1),
+        (3.0, 1.0, RetryPolicy(max=1), 3, 0),
+        (None, None, RetryPolicy(max=2), 2, 2),
+        (None, 4.0, RetryPolicy(max=3, delay=1.0, backoff=2.0), 3, -1),
+        (None, None, RetryPolicy(max=2, on=(ValueError,)), None, 0),
     )
 )
 RECYCLING = (
@@ -128,7 +128,7 @@ class SlotWorld(World):
         self.slot = Slot(self.told, self.scheduler, life, recipe, SERIALIZER, self.strand, recycle=recycling)
         self.life = life
         self.table = self.slot.traffic.table
-        self.last_begun = 0
+        self.last_begun: dict[int, int] = {}  # the index of an entry, by priority
         self.wanted = True  # nobody has stopped it since it was last started
 
     # -- what users ask ----------------------------------------------------------------------------
@@ -207,9 +207,10 @@ class SlotWorld(World):
     def begins(self, entry: Entry) -> None:
         assert entry.call is not None
         if len(entry.tries) == 1 and not entry.call.causes:
-            if entry.index < self.last_begun:
-                raise Violation(f"rule 4: {entry} begins after {self.entries[self.last_begun]}")
-            self.last_begun = entry.index
+            last = self.last_begun.get(entry.options.priority, 0)
+            if entry.index < last:
+                raise Violation(f"rule 4: {entry} begins after {self.entries[last]}")
+            self.last_begun[entry.options.priority] = entry.index
 
     def check_rest(self) -> None:
         self._check_children()

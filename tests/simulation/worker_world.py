@@ -166,7 +166,7 @@ class WorkerWorld(World):
             raise Violation(f"rule 6: {backlog.out} calls are counted as out, and {open_calls} are")
         if self.strategy.open != open_calls:
             raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
-        if backlog.waiting and not worker.paused and dispatcher.candidates(backlog.waiting[0]):
+        if backlog.waiting and not worker.paused and dispatcher.candidates(backlog.waiting.first()):
             raise Violation("rule 6: a call waits although a task has room for it")
         if backlog.waiting and dispatcher.hopeless():
             raise Violation("rule 1: a call waits for tasks that will never take one")
