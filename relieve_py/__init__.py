@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from relieve_py.hookspecs import hookimpl as hookimpl
     from relieve_py.lifecycle import State as State
     from relieve_py.limits import Limits as Limits
+    from relieve_py.output import Output as Output
+    from relieve_py.output import OutputLine as OutputLine
     from relieve_py.plugins import register as register
     from relieve_py.plugins import unregister as unregister
     from relieve_py.policies import RecyclePolicy as RecyclePolicy
@@ -88,6 +90,7 @@ _HOMES = {
     "hookspecs": ("hookimpl",),
     "lifecycle": ("State",),
     "limits": ("Limits",),
+    "output": ("Output", "OutputLine"),
     "policies": ("RecyclePolicy", "RestartPolicy", "RetryPolicy"),
     "plugins": ("register", "unregister"),
     "replies": ("Reply",),

@@ -14,6 +14,7 @@ from relieve_py.channel import Channel, pair
 from relieve_py.exits import NOTHING, Remains
 from relieve_py.launchers.base import Launcher, LaunchSpec, Process
 from relieve_py.limits import NO_LIMITS, Limits
+from relieve_py.outlet import Outlet
 from relieve_py.outofmemory import OutOfMemoryWatch
 from relieve_py.surroundings import Surroundings
 
@@ -42,19 +43,26 @@ class Cradle:
     """What one child will share with its parent: a channel and some memory. A launcher may have its own kind."""
 
     box: Reader | None = None  # where the child leaves its last words, if it leaves any
+    outlet: Outlet | None = None  # what takes its output; None: it goes where the parent's goes
 
     def __init__(self, name: str, surroundings: Surroundings) -> None:
         fd = _page_descriptor()
         try:
             self.box = Reader(fd)
+            self.outlet = surroundings.outlet(name)
             ours, self._theirs = pair()
         except BaseException:
             os.close(fd)
+            if self.outlet is not None:
+                self.outlet.discard()
             raise
         self._page_fd = fd
         self.channel = Channel(ours)
         env = surroundings.environment()
-        self.spec = LaunchSpec(name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=env)
+        out, err = (self.outlet.end_of(name) if self.outlet else None for name in ("stdout", "stderr"))
+        self.spec = LaunchSpec(
+            name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=env, stdout=out, stderr=err
+        )
 
     @property
     def begun(self) -> int:
@@ -67,6 +75,8 @@ class Cradle:
         if self._page_fd >= 0:
             os.close(self._page_fd)
             self._page_fd = -1
+        if self.outlet is not None:
+            self.outlet.hand_over()
 
     def close(self) -> None:
         """Let go of everything."""
@@ -74,6 +84,8 @@ class Cradle:
         self.channel.close()
         if self.box is not None:
             self.box.close()
+        if self.outlet is not None:
+            self.outlet.close()
 
 
 class Birth:
@@ -89,6 +101,7 @@ class Birth:
         self.hung_up = False  # the channel has ended and is not watched any more
         self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
         self.exceeded: str | None = None  # the limit for which it is ended
+        self.reaped = False
         self._abandoned = False
         self._killed = False  # by this library
         self._memory: OutOfMemoryWatch | None = None
@@ -124,8 +137,11 @@ class Birth:
         if limit is None and signum == signal.SIGXCPU and limits.cpu_seconds is not None:
             limit = "cpu_seconds"
         riddle = signum == signal.SIGKILL and not self._killed
+        outlet = self.cradle.outlet
+        out, err = (outlet.last_lines(name) if outlet is not None else None for name in ("stdout", "stderr"))
         return Remains(
-            stderr=self.box.stderr_lines(),
+            stdout=out or (),
+            stderr=self.box.stderr_lines() if err is None else err,
             stacks=self.box.stacks(),
             out_of_memory=riddle and self._memory is not None and self._memory.explains_kill(),
             limit=limit,
@@ -134,6 +150,8 @@ class Birth:
 
     def launch(self, launcher: Launcher) -> None:
         """Have the child made."""
+        if self.cradle.outlet is not None:
+            self.cradle.outlet.open()
         launcher.launch(self.cradle.spec, self)
 
     def launched(self, process: Process) -> None:
@@ -161,6 +179,13 @@ class Birth:
 
     def exited(self, code: int | None, signum: int | None) -> None:
         """The launcher says: it was reaped."""
+        self.reaped = True
+        if self.cradle.outlet is not None:
+            self.cradle.outlet.finish(lambda: self._tell_exit(code, signum))
+        else:
+            self._tell_exit(code, signum)
+
+    def _tell_exit(self, code: int | None, signum: int | None) -> None:
         if not self._abandoned:
             self._parent.died(self, code, signum)
 
@@ -178,6 +203,8 @@ class Birth:
         self.hung_up = True
         self.cradle.hand_over()
         self.channel.close()
+        if self.cradle.outlet is not None:
+            self.cradle.outlet.forget()
         if self.process is not None:
             self.process.close()
 

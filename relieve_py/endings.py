@@ -110,6 +110,7 @@ def died(call: Call, exit: Exit, restarts: int) -> TaskDied:
         "restarts": restarts,
         "call_id": call.id,
         "method": call.method,
+        "stdout": exit.stdout,
         "stderr": exit.stderr,
         "stacks": exit.stacks,
         "out_of_memory": exit.out_of_memory,

@@ -96,6 +96,7 @@ class TaskDied(RelieveError, RuntimeError):
     Attributes: ``task`` (name), ``pid``, ``exit_code`` (None if killed by a signal or unknown), ``signal``
     (its name such as ``"SIGKILL"``, or None), ``uptime`` (seconds), ``restarts`` (of the task so far), ``call_id``,
     ``method``; ``stderr`` (the last lines, at most 50, that the child's Python code wrote to ``sys.stderr``),
+    ``stdout`` (of its standard output, when the option ``output`` is used),
     ``stacks`` (of its threads, as ``faulthandler`` writes them, when it crashed or was asked for them before it was
     killed; or None), ``out_of_memory`` (True when the kernel's out-of-memory killer ended it). The last of ``stderr``
     and of ``stacks`` are also notes of the error, so that a traceback shows them.
@@ -113,6 +114,7 @@ class TaskDied(RelieveError, RuntimeError):
         restarts: int = 0,
         call_id: int | None = None,
         method: str | None = None,
+        stdout: tuple[str, ...] = (),
         stderr: tuple[str, ...] = (),
         stacks: str | None = None,
         out_of_memory: bool = False,
@@ -126,6 +128,7 @@ class TaskDied(RelieveError, RuntimeError):
         self.restarts = restarts
         self.call_id = call_id
         self.method = method
+        self.stdout = stdout
         self.stderr = stderr
         self.stacks = stacks
         self.out_of_memory = out_of_memory

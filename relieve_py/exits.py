@@ -7,8 +7,8 @@ import os
 
 import attrs
 
-SHOWN_STDERR = 10
-"""Lines of stderr that the traceback of an error shows; the whole of what was kept is an attribute of the error."""
+SHOWN_LINES = 10
+"""Lines of its output that the traceback of an error shows; the whole of what was kept is an attribute of the error."""
 SHOWN_STACK = 20
 """Lines of a stack that it shows."""
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
@@ -18,8 +18,11 @@ _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 class Remains:
     """What is known of a dead child beside its status."""
 
+    stdout: tuple[str, ...] = attrs.field(default=(), repr=False)
+    """The last lines, at most 50, of its standard output, unless that is inherited or shares a file with the other."""
     stderr: tuple[str, ...] = attrs.field(default=(), repr=False)
-    """The last lines, at most 50, that its Python code wrote to ``sys.stderr``."""
+    """The last lines, at most 50, that its Python code wrote to ``sys.stderr``; or, by the option ``output``, that
+    anything wrote to its standard error."""
     stacks: str | None = attrs.field(default=None, repr=False)
     """The stacks of its threads, as ``faulthandler`` writes them, when it crashed or was asked for them before it was
     killed."""
@@ -33,9 +36,10 @@ class Remains:
     def notes(self) -> list[str]:
         """What the traceback of an error shows of the child's last words."""
         shown = []
-        if self.stderr:
-            lines = self.stderr[-SHOWN_STDERR:]
-            shown.append("The last that the child wrote to stderr:\n" + "\n".join(f"  {line}" for line in lines))
+        for stream, kept in (("stdout", self.stdout), ("stderr", self.stderr)):
+            if kept:
+                last = "\n".join(f"  {line}" for line in kept[-SHOWN_LINES:])
+                shown.append(f"The last that the child wrote to {stream}:\n{last}")
         if self.stacks:
             lines = tuple(current_stack(self.stacks))[:SHOWN_STACK]
             shown.append("Where the child was:\n" + "\n".join(f"  {line}" for line in lines))

@@ -9,6 +9,7 @@ from typing import Any, TypedDict
 import attrs
 
 from relieve_py.limits import NO_LIMITS, Limits
+from relieve_py.output import INHERIT, Output, as_output
 from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy
 
 
@@ -32,6 +33,7 @@ class TaskKeywords(TypedDict, total=False):
     limits: Limits | None
     dump_stacks: bool
     threads: int | None
+    output: Any
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -110,6 +112,10 @@ class TaskOptions:
     """Threads that each numerical library in a child (OpenMP, OpenBLAS, MKL, ...) may start, set by its variable, such
     as ``OMP_NUM_THREADS``, before the child starts. A variable that is set already, in ``env`` or in the parent's
     environment, stays. None: as many as the library likes, which is most often one for each processor."""
+
+    output: Output = attrs.field(default=INHERIT, converter=as_output)
+    """Where what the children print goes: ``"inherit"``, ``"capture"``, ``"log"``, a path, a function of each line, or
+    an ``Output``, which says more of it."""
 
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:

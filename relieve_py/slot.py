@@ -410,7 +410,8 @@ class Slot:
         self._supervisor.post(self.act, lambda now: self.life.replace(now, "reading its answer was interrupted"))
 
     def _kill_the_silent(self, birth: Birth) -> None:
-        self.act(lambda now: self.life.replace(now, "it closed its channel") if birth is self._line.birth else [])
+        if birth is self._line.birth and not birth.reaped:
+            self.act(lambda now: self.life.replace(now, "it closed its channel"))
 
     # -- the end of the process --------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""What each child of a task is put into, as its options say: its environment."""
+"""What each child of a task is put into, as its options say: its environment, and what takes its output."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ import os
 import attrs
 
 from relieve_py.cpus import thread_limits
+from relieve_py.outlet import Outlet, Tail
+from relieve_py.output import INHERIT, Output
+from relieve_py.supervisor import shared
 
 
 @attrs.frozen(kw_only=True)
@@ -17,7 +20,19 @@ class Surroundings:
     """Variables added to the parent's environment."""
     threads: int | None = None
     """Threads that each library may start, unless a variable of the user's says otherwise; None: no limit."""
+    output: Output = INHERIT
+    """Where the output goes."""
+    tail: Tail = attrs.field(factory=lambda: Tail(INHERIT.last))
+    """Where the last of it is kept."""
+    script: str = ""
+    """What the script is called, for names of files."""
 
     def environment(self) -> dict[str, str]:
         """The whole environment of a child that is launched now."""
         return {**thread_limits(self.threads), **os.environ, **self.env}
+
+    def outlet(self, task: str) -> Outlet | None:
+        """For a child of the task of that name; None when it inherits its streams. Raises OSError."""
+        if not self.output.targets:
+            return None
+        return Outlet(shared(), self.output, self.tail, task, self.script)

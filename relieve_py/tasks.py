@@ -24,6 +24,8 @@ from relieve_py.health import Sampler, TaskHealth
 from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
+from relieve_py.outlet import Tail
+from relieve_py.output import OutputLine
 from relieve_py.policies import NEVER, RestartPolicy, restart_policy
 from relieve_py.recipe import Recipe
 from relieve_py.remote import Remote
@@ -59,6 +61,8 @@ class _Core:
         self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
         self.voice = Voice(self.name)
         self.sampler = Sampler()
+        self.tail = Tail(options.output.last)
+        self.script = _stem(kind, script)
         self.serializer: Serializer = plugins.serializer(options.serializer)
         self._kind = kind
         self._payload: Payload | None = None
@@ -72,6 +76,7 @@ class _Core:
             sys_path=_sys_path(),
             limits=options.limits.of_the_system,
             dump_stacks=options.dump_stacks,
+            line_buffered="stdout" in options.output.targets,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
         supervisor = self.supervisor = shared()
@@ -90,7 +95,13 @@ class _Core:
                 plugins.launcher(options.launcher),
                 plan,
                 self._objects,
-                Surroundings(env=options.env, threads=options.threads),
+                Surroundings(
+                    env=options.env,
+                    threads=options.threads,
+                    output=options.output,
+                    tail=self.tail,
+                    script=self.script,
+                ),
             ),
             self.serializer,
             self.voice.emitter.strand,
@@ -252,6 +263,11 @@ class Task(Entered, Listening):
     def exports(self) -> tuple[str, ...]:
         """The names that the child exports; empty until it was ready once."""
         return self._slot.life.exports
+
+    def output(self) -> tuple[OutputLine, ...]:
+        """The last lines that its children printed, as far as the option ``output`` keeps them: 64 KiB, of all but
+        ``"inherit"``."""
+        return self._core.tail.lines(self.name)
 
     def health(self) -> TaskHealth:
         """How its child is now, by psutil. It is looked at on this thread, which takes some 100 µs."""

@@ -25,6 +25,7 @@ from relieve_py.exits import Exit
 from relieve_py.health import TaskHealth
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
+from relieve_py.output import OutputLine
 from relieve_py.replies import Reply, gather, one_by_one
 from relieve_py.stats import History, WorkerStats, states_of
 from relieve_py.tasks import CallableTask, ForkTask, Task
@@ -268,6 +269,12 @@ class Worker(Entered, Listening):
         open = numbers["queued"] + numbers["running"]
         numbers["submitted"] = open + numbers["done"] + numbers["failed"] + numbers["cancelled"]
         return numbers
+
+    def output(self, script: str | None = None) -> tuple[OutputLine, ...]:
+        """The last lines that its children printed, as far as the tasks' option ``output`` keeps them, in the order
+        they were read; with ``script``, a name as in ``"task"`` for ``task.py``, only those of that script's tasks."""
+        tasks = [task for task in self if script is None or task._core.script == script]
+        return tuple(sorted((line for task in tasks for line in task.output()), key=lambda line: line.at))
 
     def health(self) -> tuple[TaskHealth, ...]:
         """How each child is now, by psutil, in the order of the tasks. They are looked at on this thread."""

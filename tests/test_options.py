@@ -10,7 +10,7 @@ from typing import Any
 import attrs
 import pytest
 
-from relieve_py import CallableTask, ForkTask, Limits, RecyclePolicy, RestartPolicy, ScriptTask
+from relieve_py import CallableTask, ForkTask, Limits, Output, RecyclePolicy, RestartPolicy, ScriptTask
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
 
 
@@ -36,6 +36,7 @@ GOOD: dict[str, list[Any]] = {
     "limits": [None, Limits(), Limits(rss=1 << 30, cpu_seconds=0.5)],
     "dump_stacks": [True, False],
     "threads": [None, 1, 8],
+    "output": ["inherit", "capture", "log", "a.log", Path("log"), print, Output("x.log", max_bytes=1)],
     "ready": [None, "call"],
     "heartbeat": [None, 0.5, 30],
     "recycle": [RecyclePolicy(), RecyclePolicy(max_calls=1)],
@@ -76,6 +77,9 @@ WRONG: list[tuple[str, Any, type[Exception]]] = [
     ("dump_stacks", None, TypeError),
     ("dump_stacks", 1, TypeError),
     ("threads", 0, ValueError),
+    ("output", "captrue", ValueError),
+    ("output", None, TypeError),
+    ("output", 1, TypeError),
     ("threads", 1.5, TypeError),
     ("threads", True, TypeError),
     ("kill_timeout", -0.1, ValueError),

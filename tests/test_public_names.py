@@ -27,6 +27,8 @@ NAMES = {
     "MethodNotFound",
     "NotRunning",
     "Outcome",
+    "Output",
+    "OutputLine",
     "PendingCall",
     "PoisonCall",
     "ProtocolError",

@@ -13,7 +13,18 @@ from relieve_py.wire import Frame, Kind, check_size
 class Plan:
     """The plain part."""
 
-    __slots__ = ("cwd", "dump_stacks", "kind", "limits", "name", "program", "ready_on_call", "script", "sys_path")
+    __slots__ = (
+        "cwd",
+        "dump_stacks",
+        "kind",
+        "limits",
+        "line_buffered",
+        "name",
+        "program",
+        "ready_on_call",
+        "script",
+        "sys_path",
+    )
 
     def __init__(
         self,
@@ -27,6 +38,7 @@ class Plan:
         sys_path: list[str],
         limits: dict[str, int],
         dump_stacks: bool,
+        line_buffered: bool = False,
     ) -> None:
         self.name = name
         self.kind = kind  # "path", "module" or "object"
@@ -37,6 +49,7 @@ class Plan:
         self.sys_path = sys_path
         self.limits = limits  # names of ``resource`` and their values
         self.dump_stacks = dump_stacks  # when asked by signal
+        self.line_buffered = line_buffered  # write each line of standard output when it is printed
 
 
 class Objects:

@@ -37,6 +37,7 @@ from relieve_py.child.process import (
     print_error,
     release_signals,
 )
+from relieve_py.child.streams import buffer_lines
 from relieve_py.errors import EncodeError
 from relieve_py.poller import make_poller
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
@@ -116,6 +117,8 @@ class Child:
     def _prepare(self, plan: Plan, frame: Frame) -> Objects:
         """Take on what the parent says: names, paths, the ``ipc`` of user code, containers."""
         self.name = plan.name
+        if plan.line_buffered:
+            buffer_lines()
         if plan.dump_stacks:
             self._last_words.welcome_dump()
         if plan.limits:

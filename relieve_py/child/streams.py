@@ -51,6 +51,13 @@ def reopen_streams() -> None:
         _replace(name, stream)
 
 
+def buffer_lines() -> None:
+    """Write each line of standard output when it is printed: whoever reads the other end of a pipe must have it, also
+    when the process is killed."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
+
+
 def kept_stderr() -> KeptStderr | None:
     """The lowest layer of ``sys.stderr``, which is replaced if need be; None when there is no stderr."""
     old = sys.stderr

@@ -23,6 +23,10 @@ class LaunchSpec:
     """The same memory as a descriptor, for one that does not."""
     env: dict[str, str]
     """The whole environment of the child."""
+    stdout: int | None = None
+    """A descriptor that the child gets as its standard output; None: a copy of this process's own."""
+    stderr: int | None = None
+    """The same for its standard error."""
 
 
 class Process(Protocol):

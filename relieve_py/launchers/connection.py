@@ -79,8 +79,8 @@ class Connection:
         copies = Descriptors([])  # the spec is closed when the child is there, which may be before this was written
         for fd in (spec.sock.fileno(), spec.page_fd):
             copies.fds.append(os.dup(fd))
-        for fd in (0, 1, 2):
-            copies.fds.append(_existing(fd))
+        for standard, wanted in enumerate((None, spec.stdout, spec.stderr)):
+            copies.fds.append(_existing(standard if wanted is None else wanted))
         self._launching[number] = observer
         self._post(Frame(Kind.LAUNCH, number, payload, (), copies.fds, 0, copies))
         self._pulse.expect()

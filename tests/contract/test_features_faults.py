@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import os
+import queue
 import signal
 import socket
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from typing import Any
 import attrs
 import pytest
 from processes import signal_child
-from support import KITCHEN, T
+from support import KITCHEN, T, script
 
 import relieve_py
 from relieve_py import (
@@ -22,6 +23,7 @@ from relieve_py import (
     CallTimeout,
     CloudWorker,
     EncodeError,
+    OutputLine,
     RemoteError,
     RetriesExhausted,
     RetryPolicy,
@@ -221,9 +223,15 @@ def test_a_pool_is_a_duplex_stream(cloud: CloudWorker) -> None:
 
 
 @pytest.mark.feature(109)
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="output streams of a script")
-def test_an_output_stream_for_each_script(cloud: CloudWorker) -> None:
-    cloud.output("kitchen")  # type: ignore[attr-defined]
+def test_an_output_stream_for_each_script() -> None:
+    told = queue.SimpleQueue[OutputLine]()
+    with CloudWorker(CallableTask(KITCHEN, output=told.put), CallableTask(script("task.py"))) as worker:
+        assert worker.output("task") == worker.output("kitchen") == ()
+        next(iter(worker)).get("chatter", 5).result(T)
+        lines = [told.get(timeout=T).text for _ in range(2)]
+        assert sorted(lines[-2:]) == ["xxxxx", "yyyyy"]
+        assert {line.stream for line in worker.output("kitchen")} == {"stdout", "stderr"}
+        assert worker.output("task") == ()
 
 
 @pytest.mark.feature(110)

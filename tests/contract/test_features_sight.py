@@ -15,7 +15,7 @@ import pytest
 from processes import wait_gone
 from support import KITCHEN, T, heard, script
 
-from relieve_py import CallableTask, CloudWorker, ScriptTask, Stopped, TaskDied, hookimpl, register, unregister
+from relieve_py import CallableTask, CloudWorker, Output, ScriptTask, Stopped, TaskDied, hookimpl, register, unregister
 
 # -- observability ---------------------------------------------------------------------------------
 
@@ -99,11 +99,12 @@ def test_a_callback_for_a_logger() -> None:
 
 
 @pytest.mark.feature(120)
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="output to files")
 def test_output_goes_to_a_file_that_is_rotated(tmp_path: Path) -> None:
-    with CallableTask(KITCHEN, stdout=tmp_path / "out.log") as task:
-        task.get("chatter", 10).result(T)
-    assert "x" * 10 in (tmp_path / "out.log").read_text()
+    with CallableTask(KITCHEN, output=Output(tmp_path / "out.log", max_bytes=50)) as task:
+        for _ in range(3):
+            task.get("chatter", 20).result(T)
+    whole = "".join((tmp_path / f"out.log{end}").read_text() for end in (".2", ".1", ""))
+    assert [line for line in whole.splitlines() if set(line) == {"x"}] == ["x" * 20] * 3
 
 
 @pytest.mark.feature(121)

@@ -35,6 +35,7 @@ TASK: dict[str, list[Any]] = {
     "recycle": [None, 100, True, "calls"],
     "limits": [100, True, {"rss": 100}],
     "dump_stacks": [None, 1, "yes"],
+    "output": [None, 1, "captrue", "", b"a.log"],
     "threads": ["4", 0, -1, 1.5, True],
 }
 POLICY: dict[str, list[Any]] = {
