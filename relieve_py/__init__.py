@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from relieve_py.errors import EncodeError as EncodeError
     from relieve_py.errors import LimitExceeded as LimitExceeded
     from relieve_py.errors import MethodNotFound as MethodNotFound
+    from relieve_py.errors import NotRepeatable as NotRepeatable
     from relieve_py.errors import NotRunning as NotRunning
     from relieve_py.errors import PoisonCall as PoisonCall
     from relieve_py.errors import ProtocolError as ProtocolError
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from relieve_py.events import current_event as current_event
     from relieve_py.exits import Exit as Exit
     from relieve_py.farewell import stop_all as stop_all
+    from relieve_py.feeds import Feed as Feed
+    from relieve_py.feeds import feed as feed
     from relieve_py.hookspecs import hookimpl as hookimpl
     from relieve_py.lifecycle import State as State
     from relieve_py.limits import Limits as Limits
@@ -72,6 +75,7 @@ _HOMES = {
         "EncodeError",
         "LimitExceeded",
         "MethodNotFound",
+        "NotRepeatable",
         "NotRunning",
         "PoisonCall",
         "ProtocolError",
@@ -87,6 +91,7 @@ _HOMES = {
     "events": ("Event", "current_event"),
     "exits": ("Exit",),
     "farewell": ("stop_all",),
+    "feeds": ("Feed", "feed"),
     "hookspecs": ("hookimpl",),
     "lifecycle": ("State",),
     "limits": ("Limits",),

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 import attrs
 
-from relieve_py.errors import CallTimeout
+from relieve_py.errors import CallTimeout, EncodeError
 from relieve_py.events import Strand
+from relieve_py.feeds import Feed, encode_with_feeds
 from relieve_py.policies import RetryPolicy
 from relieve_py.replies import Reply
-from relieve_py.serializers import Payload, Serializer, decode, encode
+from relieve_py.serializers import Payload, Serializer, StreamInside, cannot_send, decode, encode
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import Supervisor, Timer
 
@@ -109,6 +110,7 @@ class Call:
         "causes",
         "created_at",
         "deaths",
+        "feeds",
         "home",
         "id",
         "key",
@@ -144,6 +146,7 @@ class Call:
         self.number = 0  # on the channel it was sent on; 0 while it is with no child
         self.causes: list[BaseException] = []
         self.deaths = 0
+        self.feeds: tuple[Feed, ...] = ()
         self.home: Home | None = None
         self.carrier: Carrier | None = None
         self.reply: Reply | Items
@@ -154,7 +157,14 @@ class Call:
             payload = encode(serializer, (self.method, args), args=args)
         else:
             call = (self.method, self.id, self.created_at, args, kwargs)
-            payload = encode(serializer, call, args=args, kwargs=kwargs)
+            try:
+                payload = serializer.encode(call)
+            except EncodeError:
+                raise
+            except StreamInside:
+                payload, self.feeds = encode_with_feeds(serializer, call, self, args, kwargs)
+            except Exception as error:
+                raise cannot_send(serializer, call, error, {"args": args, "kwargs": kwargs}) from error
         payload.check()
         self.payload = payload
 
@@ -186,6 +196,11 @@ class Call:
     def partly_answered(self) -> bool:
         """True when the caller has part of its answer, so that trying again would repeat that."""
         return isinstance(self.reply, Items) and self.reply.begun
+
+    @property
+    def partly_fed(self) -> bool:
+        """True when its child has read some of a stream among its arguments, which cannot be read again."""
+        return any(feed.begun for feed in self.feeds)
 
     def timed_out(self, task: str) -> CallTimeout:
         """The error of this call when its time is over."""

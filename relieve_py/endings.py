@@ -7,7 +7,15 @@ from typing import Any, Protocol
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
-from relieve_py.errors import LimitExceeded, PoisonCall, RelieveError, RetriesExhausted, TaskDied, copy_of
+from relieve_py.errors import (
+    LimitExceeded,
+    NotRepeatable,
+    PoisonCall,
+    RelieveError,
+    RetriesExhausted,
+    TaskDied,
+    copy_of,
+)
 from relieve_py.events import Strand
 from relieve_py.exits import Exit
 from relieve_py.tally import Tally
@@ -77,6 +85,8 @@ class Endings:
         retry = call.retries.allows(len(call.causes), error, lost) and not call.partly_answered
         if retry and call.poison_after is not None and call.deaths >= call.poison_after:
             self.give_up(call, _poison(call, error))
+        elif retry and call.partly_fed:
+            self.give_up(call, _not_repeatable(call, error))
         elif retry and call.home is not None:
             self._tally.is_retried()
             call.home.resubmit([call], call.retries.delay_before(len(call.causes)))
@@ -133,6 +143,17 @@ def _poison(call: Call, error: BaseException) -> PoisonCall:
     )
     poison.__cause__ = error
     return poison
+
+
+def _not_repeatable(call: Call, error: BaseException) -> NotRepeatable:
+    partly = NotRepeatable(
+        f"call {call.id} of {call.title} is not tried again: it has read some of a stream among its arguments, and "
+        f"that cannot be read again: {error}",
+        call_id=call.id,
+        method=call.method,
+    )
+    partly.__cause__ = error
+    return partly
 
 
 def _exhausted(call: Call) -> RetriesExhausted:

@@ -14,6 +14,7 @@
     +-- MethodNotFound (AttributeError)   the child exports no such name
     +-- WorkerFull (RuntimeError)         no room for another call
     +-- PoisonCall (RuntimeError)         the call has killed too many children
+    +-- NotRepeatable (RuntimeError)      a retry was due, and a stream among the arguments was read in part
     +-- RetriesExhausted (RuntimeError)   every try failed
     +-- EncodeError (ValueError)          an object cannot be sent
     +-- DecodeError (ValueError)          what arrived cannot be rebuilt
@@ -201,6 +202,18 @@ class PoisonCall(RelieveError, RuntimeError):
     def __init__(self, message: str, *, deaths: int = 0, call_id: int | None = None, method: str | None = None) -> None:
         super().__init__(message)
         self.deaths = deaths
+        self.call_id = call_id
+        self.method = method
+
+
+class NotRepeatable(RelieveError, RuntimeError):
+    """Raised when a call would be tried again, but had read of a stream among its arguments. ``call_id``, ``method``.
+
+    What it had read cannot be produced again. The failure that asked for another try is its cause.
+    """
+
+    def __init__(self, message: str, *, call_id: int | None = None, method: str | None = None) -> None:
+        super().__init__(message)
         self.call_id = call_id
         self.method = method
 

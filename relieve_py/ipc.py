@@ -38,6 +38,10 @@ class Runtime(Protocol):
         """Tell the parent whether calls are welcome."""
         ...
 
+    def open_stream(self, number: int, binary: bool) -> Any:
+        """What stands here for a stream among the arguments of a call."""
+        ...
+
     def request(self) -> Request:
         """The call that runs here."""
         ...
@@ -137,6 +141,14 @@ def busy() -> None:
     """Ask for no further calls until ``ready()``; those that are here are finished."""
     if _runtime is not None:
         _runtime.available(False)
+
+
+def _arriving_stream(number: int, binary: bool) -> Any:
+    """What stands in a child for a stream among the arguments of a call; part of what is sent. Raises LookupError
+    elsewhere."""
+    if _runtime is None:
+        raise LookupError("a stream among the arguments of a call is for a child")
+    return _runtime.open_stream(number, binary)
 
 
 def request() -> Request:

@@ -12,6 +12,7 @@ from typing import Any
 from relieve_py import copies
 from relieve_py.errors import CallCancelled
 from relieve_py.replies import Reply, Waiter
+from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared
 
 AHEAD = 2
@@ -75,7 +76,7 @@ class _Landing:
         wake()
 
 
-class Map(Iterator[Any], AsyncIterator[Any]):
+class Map(Iterator[Any], AsyncIterator[Any], Streamed):
     """The results of a ``map``. Leaving it early, or ``close()``, cancels the calls that are in flight."""
 
     def __init__(

@@ -17,8 +17,8 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
-from types import CellType, CodeType, FunctionType, MappingProxyType, ModuleType
+from collections.abc import Callable, Sequence
+from types import AsyncGeneratorType, CellType, CodeType, FunctionType, GeneratorType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
 from relieve_py.errors import DecodeError, EncodeError
@@ -187,17 +187,32 @@ def encode(serializer: Serializer, obj: Any, /, **named_parts: Any) -> Payload:
     except EncodeError:
         raise
     except Exception as error:
-        named, culprit = "the message", obj
-        for name, part in named_parts.items():
-            if not _encodes(serializer, part):
-                path, culprit = _find_culprit(serializer, part)
-                named = name + path
-                break
-        raise EncodeError(
-            f"{named} cannot be sent with the {serializer.name} serializer: "
-            f"{type(culprit).__name__} object: {first_line(error)}",
-            path=named,
-        ) from error
+        raise cannot_send(serializer, obj, error, named_parts) from error
+
+
+def cannot_send(serializer: Serializer, obj: Any, error: Exception, named_parts: dict[str, Any]) -> EncodeError:
+    """The error that names the part of ``obj`` for which ``serializer.encode(obj)`` raised that."""
+    named, culprit = "the message", obj
+    for name, part in named_parts.items():
+        if not _encodes(serializer, part):
+            path, culprit = _find_culprit(serializer, part)
+            named = name + path
+            break
+    return EncodeError(
+        f"{named} cannot be sent with the {serializer.name} serializer: "
+        f"{type(culprit).__name__} object: {first_line(error)}",
+        path=named,
+    )
+
+
+def encode_streamed(serializer: Serializer, obj: Any, represent: Representation, /, **named_parts: Any) -> Payload:
+    """Like ``encode``, where streams are not carried but represented: ``represent(stream)`` says how to make on the
+    other side what stands for it, or is NotImplemented."""
+    _leaving.represent = represent
+    try:
+        return encode(serializer, obj, **named_parts)
+    finally:
+        _leaving.represent = None
 
 
 def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
@@ -249,6 +264,32 @@ def _beside_the_view(raw: memoryview) -> Bytes:
 # -- the stronger ways -----------------------------------------------------------------------------
 
 
+class Streamed:
+    """What is not sent but streamed, item by item; see ``feeds``."""
+
+
+class StreamInside(TypeError):
+    """Raised by PickleSerializer for an object with a stream in it, outside ``encode_streamed``."""
+
+
+Representation = Callable[[Any], Any]
+
+
+class _Leaving(threading.local):
+    """How this thread represents streams in what it encodes."""
+
+    represent: Representation | None = None
+
+
+_leaving = _Leaving()
+
+
+def _reduce_stream(obj: Any) -> Any:
+    if _leaving.represent is not None:
+        return _leaving.represent(obj)
+    raise StreamInside(f"cannot pickle {type(obj).__name__!r} object: it goes only with a call, as an argument")
+
+
 class _Arriving(threading.local):
     """The descriptors of the payload that this thread decodes; those left over are closed by their owner."""
 
@@ -272,6 +313,8 @@ class _RichPickler(pickle.Pickler):
             return NotImplemented if _importable(obj) else (_load_by_value, (_dump_by_value(obj),))
         if isinstance(obj, (ModuleType, CodeType, CellType, MappingProxyType)):
             return _load_by_value, (_dump_by_value(obj),)
+        if isinstance(obj, (GeneratorType, AsyncGeneratorType, Streamed)):
+            return _reduce_stream(obj)
         return _reduce_plain(obj, self._fds)
 
 
@@ -358,6 +401,8 @@ def _encode_rich(obj: Any) -> Payload:
     file = io.BytesIO()
     try:
         _RichPickler(file, buffers, fds).dump(obj)
+    except StreamInside:
+        raise  # dill cannot send it either
     except Exception as error:
         try:
             return Payload(_dump_by_value(obj))

@@ -11,6 +11,7 @@ from relieve_py import copies
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.replies import Waiter
+from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared, stand_aside
 from relieve_py.wire import STREAM_WINDOW
 
@@ -125,7 +126,7 @@ class Items:
             waker()
 
 
-class Stream(Iterator[Any], AsyncIterator[Any]):
+class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
     """The items of a generator in the child, with sync and async iteration; leaving it early cancels the call.
 
     The child sends ahead at most STREAM_WINDOW items, and goes on as they are taken: memory stays constant.

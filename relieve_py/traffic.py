@@ -13,6 +13,7 @@ from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
+from relieve_py.feeds import feed_of
 from relieve_py.footprint import resident_bytes
 from relieve_py.host import Deeds, Host
 from relieve_py.instructions import Instruction
@@ -27,7 +28,7 @@ from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
-from relieve_py.wire import Frame, Kind
+from relieve_py.wire import FED_OVER, Frame, Kind
 
 LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
 
@@ -309,6 +310,8 @@ class Traffic:
                 self._over(frame, lambda call: self._endings.give_up(call, error))
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(frame)
+            case Kind.TAKE | Kind.ENOUGH:
+                self._feed(frame)
             case _:
                 return False
         return True
@@ -320,6 +323,24 @@ class Traffic:
             call.reply.settle(None)
         elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
+
+    def _feed(self, frame: Frame) -> None:
+        """The child reads a stream among the arguments of a call, or wants no more of it. Raises ProtocolError."""
+        feed = feed_of(frame.number)
+        call = feed.call if feed is not None else None
+        if feed is None or call is None or self.table.sent.get(call.number) is not call:
+            with self._lock:
+                self._line.post(Frame(Kind.FED, frame.number, flags=FED_OVER))
+        elif frame.kind == Kind.TAKE:
+            feed.taken(int.from_bytes(frame.payload, "little"), functools.partial(self._post_for, call))
+        elif feed.over():
+            self._post_for(call, Frame(Kind.FED, frame.number))
+
+    def _post_for(self, call: Call, frame: Frame) -> None:
+        """Send an item for a call that the child has, not if it has it no more; and the end of a stream."""
+        with self._lock:
+            if frame.kind == Kind.FED or (call.number and self.table.sent.get(call.number) is call):
+                self._line.post(frame)
 
     def _over(self, frame: Frame, settle: Callable[[Call], object], done: bool = False) -> None:
         """The call with that number has ended in the child; ``done``: well."""
@@ -461,8 +482,17 @@ class Traffic:
         self._slack = threading.Condition(self._line.lock)
 
     def _ended(self, call: Call) -> None:
+        if call.feeds:
+            self._end_feeds(call)
         if call.home is not None:
             call.home.ended(call, self)
+
+    def _end_feeds(self, call: Call) -> None:
+        """The call has left this slot. What was read of its streams is gone; others it may take elsewhere."""
+        for feed in call.feeds:
+            if feed.begun and feed.over():
+                with self._lock:
+                    self._line.post(Frame(Kind.FED, feed.number, flags=FED_OVER))
 
     def ended(self, call: Call, carrier: object) -> None:
         """Home of its own calls: somebody may wait for all of them."""

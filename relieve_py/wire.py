@@ -29,6 +29,13 @@ MAX_DESCRIPTORS = 250
 STREAM_WINDOW = 32
 """Items of a stream that may travel before the reader has taken them. More: fewer pauses; less: less memory."""
 
+STREAM_BYTES = 1 << 22
+"""Bytes of items that may travel before that, not counting the one that exceeds it. More: fewer pauses between large
+items; less: less memory."""
+
+FED_ERROR, FED_OVER = 1, 2
+"""Flags of a FED frame: its payload is the error of what produces the items; or the call is over."""
+
 HEADER = struct.Struct("<BBBBIQQ")
 HEADER_BYTES = HEADER.size
 
@@ -56,6 +63,10 @@ class Kind(IntEnum):
     LEAVING = 18  # child: a call has ended it; it joins its threads and leaves
     PING = 19  # parent, also to the helper process: are you alive?
     PONG = 20  # child, helper process: yes
+    TAKE = 21  # child: it has taken so many items of that stream among its arguments; none: it begins
+    ENOUGH = 22  # child: it wants no more of that stream
+    FEED = 23  # parent: one item of that stream
+    FED = 24  # parent: that stream has ended; flags say how
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33

@@ -19,7 +19,7 @@ from relieve_py import copies
 from relieve_py.calls import Outcome
 from relieve_py.ears import Ears
 from relieve_py.entering import Entered
-from relieve_py.errors import AlreadyRunning, NotRunning, RelieveError
+from relieve_py.errors import AlreadyRunning, EncodeError, NotRunning, RelieveError
 from relieve_py.events import Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
 from relieve_py.health import TaskHealth
@@ -167,9 +167,7 @@ class Worker(Entered, Listening):
         try:
             return what()
         except RelieveError as error:  # such as Stopped, of a task that somebody stops
-            refused = Reply(None, self.emitter.strand)
-            refused.fail(error)
-            return refused
+            return self._failed(error)
 
     def reload(self) -> Reply:
         """Replace every child by another, one task after the other, each new one ready before the old one leaves.
@@ -239,7 +237,20 @@ class Worker(Entered, Listening):
         Raises TypeError when a task serves no calls, EncodeError for arguments that cannot be sent.
         """
         tasks = [self._callable(task) for task in self]
-        return self._outcomes(tasks, [task.get(method, *args, **kwargs) for task in tasks])
+        replies: list[Reply] = []
+        for task in tasks:
+            try:
+                replies.append(task.get(method, *args, **kwargs))
+            except EncodeError as error:
+                if not replies:
+                    raise
+                replies.append(self._failed(error))  # a stream among the arguments, which the first task has
+        return self._outcomes(tasks, replies)
+
+    def _failed(self, error: RelieveError) -> Reply:
+        failed = Reply(None, self.emitter.strand)
+        failed.fail(error)
+        return failed
 
     def _callable(self, task: Task) -> CallableTask:
         if not isinstance(task, CallableTask):

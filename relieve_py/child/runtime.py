@@ -15,7 +15,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from relieve_py import ipc
 from relieve_py.channel import Channel
@@ -44,6 +44,9 @@ from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode
 from relieve_py.telling import error_payload
 from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
+
+if TYPE_CHECKING:
+    from relieve_py.child.inflow import Inflow
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 INTERRUPT_AGAIN = 0.02
@@ -74,6 +77,7 @@ class Child:
         self._told_ready = False
         self._handlers = Handlers()
         self._questions = Questions()
+        self.inflows: dict[int, Inflow] = {}  # streams among arguments that are read
         self._caller = Caller(self)
         self.main_thread = threading.get_ident()
         self._poller = make_poller()
@@ -257,6 +261,10 @@ class Child:
                 self._stopping = True
                 if self._in_program:
                     interrupt(self.main_thread)
+            case Kind.FEED if (inflow := self.inflows.get(frame.number)) is not None:
+                inflow.arrived(frame)
+            case Kind.FED if (inflow := self.inflows.pop(frame.number, None)) is not None:
+                inflow.arrived(frame)
 
     def _decode_event(self, frame: Frame) -> tuple[str, list[Any]]:
         payload = Payload.of_frame(frame)
@@ -387,6 +395,13 @@ class Child:
             self._tell_ready()
         else:
             self.answer(Kind.IDLE if yes else Kind.BUSY, 0, None)
+
+    def open_stream(self, number: int, binary: bool) -> Any:
+        """What stands for a stream among the arguments of a call."""
+        from relieve_py.child.inflow import Inflow, InflowFile
+
+        inflow = Inflow(self, number)
+        return InflowFile.open(inflow) if binary else inflow
 
     def request(self) -> ipc.Request:
         """The call that runs. Raises LookupError outside a call."""

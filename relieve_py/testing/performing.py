@@ -206,6 +206,10 @@ class Code:
         """Whether calls are welcome."""
         self.child.send(Frame(Kind.IDLE if yes else Kind.BUSY))
 
+    def open_stream(self, number: int, binary: bool) -> Any:
+        """Raises LookupError: a simulated child is given plain arguments."""
+        raise LookupError("streams among the arguments of a call are not simulated")
+
     def request(self) -> ipc.Request:
         """Raises LookupError: a simulated child answers with what its functions return."""
         raise LookupError("ipc.request() is not simulated: a function answers with what it returns")

@@ -28,6 +28,7 @@ from relieve_py import (
     RetriesExhausted,
     RetryPolicy,
     TaskDied,
+    feed,
     hookimpl,
 )
 from relieve_py.serializers import Payload
@@ -235,9 +236,9 @@ def test_an_output_stream_for_each_script() -> None:
 
 
 @pytest.mark.feature(110)
-@pytest.mark.xfail(strict=True, raises=EncodeError, reason="streams as arguments")
-def test_a_stream_goes_with_a_request(served: CallableTask) -> None:
-    assert served.get("use_type", (n for n in range(3))).result(T)
+def test_a_stream_goes_with_a_request(kitchen: CallableTask) -> None:
+    assert kitchen.get("sum_of", (n for n in range(1000))).result(T) == 499500
+    assert kitchen.get("sum_of", feed(range(1000))).result(T) == 499500
 
 
 @pytest.mark.feature(111)

@@ -43,6 +43,10 @@ async def forever():
     await asyncio.Event().wait()
 
 
+def sum_of(rows):
+    return sum(rows)
+
+
 def rows(n):
     yield from range(n)
 
