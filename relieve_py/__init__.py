@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from relieve_py.cpus import usable_cpus as usable_cpus
     from relieve_py.errors import AlreadyRunning as AlreadyRunning
     from relieve_py.errors import CallCancelled as CallCancelled
+    from relieve_py.errors import CalledFromHandler as CalledFromHandler
     from relieve_py.errors import CallTimeout as CallTimeout
     from relieve_py.errors import DecodeError as DecodeError
     from relieve_py.errors import EncodeError as EncodeError
@@ -71,6 +72,7 @@ _HOMES = {
         "AlreadyRunning",
         "CallCancelled",
         "CallTimeout",
+        "CalledFromHandler",
         "DecodeError",
         "EncodeError",
         "LimitExceeded",

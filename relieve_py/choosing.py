@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import Any, cast
 
-from relieve_py import plugins
+from relieve_py import locks, plugins
 from relieve_py.calls import Call
 from relieve_py.errors import StrategyError
 from relieve_py.events import Strand
+from relieve_py.supervisor import shared
 from relieve_py.tasks import Task
 
 
@@ -18,12 +18,12 @@ class Chooser:
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = plugins.strategy(strategy)
-        self._lock = threading.Lock()  # owner: the thread that runs a trusted strategy
+        self._lock = locks.new()  # owner: the thread that runs a trusted strategy
         self._strand = Strand()  # where all other strategies run
 
     def forget(self) -> None:
         """In a process that was just forked: whoever held the lock is not there."""
-        self._lock = threading.Lock()
+        self._lock = locks.new()
 
     @property
     def waits(self) -> bool:
@@ -48,7 +48,9 @@ class Chooser:
 
     def _tell(self, what: Callable[[], object]) -> None:
         """One thing at a time; a strategy that is not ours on a thread where it may block."""
-        if self._trusted:
+        if self._trusted and self._lock._is_owned():  # a signal handler has interrupted the strategy
+            shared().post(self._tell, what)
+        elif self._trusted:
             with self._lock:
                 what()
         else:

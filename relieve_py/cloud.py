@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
+from relieve_py import locks
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
@@ -51,7 +51,7 @@ class CloudWorker(Remote, Worker):
         self._dispatcher = Dispatcher(self, Chooser(strategy), Backlog(max_pending, when_full))
         self._intake = Intake(self._dispatcher)
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
-        self._starting = threading.Lock()  # owner: the first caller, who starts the tasks
+        self._starting = locks.new()  # owner: the first caller, who starts the tasks
         self._templates = list(tasks)
         super().__init__(*tasks, name=name)
         # By way of the I/O thread: the collector may run this in the middle of a lock.
@@ -61,7 +61,7 @@ class CloudWorker(Remote, Worker):
 
     def _forget(self) -> None:
         super()._forget()
-        self._starting = threading.Lock()
+        self._starting = locks.new()
         self._dispatcher.forget()
 
     # -- members -----------------------------------------------------------------------------------

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+from relieve_py import locks
 from relieve_py.calls import Call, Home
 from relieve_py.supervisor import Timer, shared
 
@@ -12,7 +11,7 @@ class Delays:
     """The calls of one home that are tried again later."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # owner: whoever touches _waiting; nothing else is done under it
+        self._lock = locks.new()  # owner: whoever touches _waiting; nothing else is done under it
         self._waiting: dict[int, tuple[Call, Timer]] = {}
 
     def __len__(self) -> int:

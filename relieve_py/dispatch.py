@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+from relieve_py import locks
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, Carrier, Mode
 from relieve_py.choosing import Chooser
@@ -35,7 +36,7 @@ class Dispatcher:
         self.backlog = backlog
         self.tally = Tally()  # of what ends here
         self.delays = Delays()
-        self.lock = threading.Condition(threading.Lock())  # owner: whoever touches the backlog or the fields below
+        self._make_lock()
         self._pumping = self._pump_again = False
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
         self.paused = False  # no call is given to a task
@@ -45,13 +46,17 @@ class Dispatcher:
 
     def forget(self) -> None:
         """In a process that was just forked: what waits here, and who holds a lock, does so in the original."""
-        self.lock = threading.Condition(threading.Lock())
+        self._make_lock()
         self.chooser.forget()
         self._pumping = self._pump_again = False
         self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self.backlog.take_all()
         self.keep()
+
+    def _make_lock(self) -> None:
+        self.mutex = locks.new()  # owner: whoever touches the backlog or the fields of a dispatcher
+        self.lock = threading.Condition(self.mutex)
 
     @property
     def worker(self) -> Worker:
@@ -138,7 +143,8 @@ class Dispatcher:
         return self.worker
 
     def cancel(self, call: Call) -> None:
-        """A call that waits here was cancelled."""
+        """A call that waits here was cancelled. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self.mutex)
         if self._drop_waiting(call):
             self.tally.was_cancelled()
 
@@ -203,6 +209,9 @@ class Dispatcher:
         """Give waiting calls to tasks, as far as there is room."""
         worker = self._found()
         if worker is None:
+            return
+        if self.mutex._is_owned():  # a signal handler was told that there is room
+            shared().post(self.pump)
             return
         if self.backlog.waiting.count:
             self.chooser.run(self._dispatch)
@@ -327,12 +336,14 @@ class Dispatcher:
 
     def pause(self) -> None:
         """No call is given to a task from now on; they wait."""
+        locks.refuse_if_mine(self.mutex)
         with self.lock:
             self.paused = True
             self.keep()
 
     def resume(self) -> None:
         """Neither paused nor flushed any more."""
+        locks.refuse_if_mine(self.mutex)
         with self.lock:
             self.paused = self._flushing = False
             self.keep()
@@ -340,6 +351,7 @@ class Dispatcher:
 
     def flush(self, reply: Reply) -> None:
         """No new call is taken from now on; settle the reply with the worker when it has no open calls."""
+        locks.refuse_if_mine(self.mutex)
         with self.lock:
             self._flushing, self.paused = True, False
             self.lock.notify_all()  # who waits for room is refused
@@ -348,6 +360,7 @@ class Dispatcher:
 
     def close(self) -> None:
         """No call is taken from now on, and what waits fails with Stopped."""
+        locks.refuse_if_mine(self.mutex)
         with self.lock:
             self._stopping = True
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
@@ -361,6 +374,7 @@ class Dispatcher:
 
     def drain(self, reply: Reply) -> None:
         """Settle the reply with the worker when it has no open calls."""
+        locks.refuse_if_mine(self.mutex)
         with self.lock:
             self.drain_waiters.append(reply)
         self._settle_drained(self.worker)

@@ -20,6 +20,7 @@
     +-- DecodeError (ValueError)          what arrived cannot be rebuilt
     +-- ProtocolError                     the other side broke the protocol
     +-- StrategyError (RuntimeError)      a strategy raised, or chose a task that cannot take the call
+    +-- CalledFromHandler (RuntimeError)  a signal handler interrupted relieve_py, and calls it
     +-- RemoteTraceback                   the text that is the cause of what came from a child
     +-- RemoteError                       an exception of the child that could not be rebuilt
 
@@ -249,6 +250,13 @@ class DecodeError(RelieveError, ValueError):
 
 class ProtocolError(RelieveError):
     """Raised when the other side of a channel broke the protocol: a wrong version, size or kind of frame."""
+
+
+class CalledFromHandler(RelieveError, RuntimeError):
+    """Raised when a signal handler calls relieve_py, or waits for it, where it has interrupted relieve_py itself.
+
+    To go on would be to wait for itself. Raise an exception in the handler, set a flag, or have another thread do it.
+    """
 
 
 class StrategyError(RelieveError, RuntimeError):

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 import attrs
 
+from relieve_py import locks
 from relieve_py.patterns import matches
 
 logger = logging.getLogger("relieve_py")
@@ -203,7 +204,7 @@ class _Threads:
 
     def reset(self) -> None:
         """Start anew, as in a process that was just forked, where the threads of the parent do not exist."""
-        self._lock = threading.Condition(threading.Lock())  # owner: whoever touches _ready or _idle
+        self._lock = threading.Condition(locks.new())  # owner: whoever touches _ready or _idle
         self._ready: deque[Strand] = deque()
         self._idle = 0
 
@@ -288,7 +289,7 @@ class Strand:
 
     def reset(self) -> None:
         """Start anew, as in a process that was just forked: what was queued is the original's."""
-        self._lock = threading.Lock()  # owner: whoever touches _queue or _scheduled
+        self._lock = locks.new()  # owner: whoever touches _queue or _scheduled
         self._queue: deque[tuple[Callable[..., Any], tuple[Any, ...]]] = deque()
         self._scheduled = False
         self._thread: int | None = None
@@ -395,7 +396,7 @@ class Emitter:
     def __init__(self, source: Any = None) -> None:
         self._source = weakref.ref(source) if source is not None else lambda: None  # it keeps this
         self.strand = Strand()
-        self._lock = threading.Lock()  # owner: whoever touches _listeners
+        self._lock = locks.new()  # owner: whoever touches _listeners
         self._listeners: list[tuple[str, Listener, bool]] = []
 
     def on(self, name: str, listener: Listener) -> Listener:
@@ -413,11 +414,13 @@ class Emitter:
             raise TypeError(f"an event's name is a non-empty string, not {name!r}")
         if not callable(listener):
             raise TypeError(f"a listener is callable; {listener!r} is not")
+        locks.refuse_if_mine(self._lock)
         with self._lock:
             self._listeners = [*self._listeners, (name, listener, once)]
 
     def off(self, name: str | None = None, listener: Listener | None = None) -> None:
         """Remove listeners: that one, all of that name, or, with no arguments, all."""
+        locks.refuse_if_mine(self._lock)
         with self._lock:
             self._listeners = [
                 entry

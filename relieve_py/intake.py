@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from relieve_py import locks
 from relieve_py.backlog import ANSWERS
 from relieve_py.calls import Call, Mode
 from relieve_py.dispatch import Dispatcher
@@ -22,7 +23,8 @@ class Intake:
 
     def submit(self, call: Call, serializer: Serializer) -> Reply | Stream:
         """Queue a call that was encoded by that serializer. Blocks, raises or drops when there is no room, as
-        ``when_full`` says. Raises what a policy of the user raises, too."""
+        ``when_full`` says. Raises what a policy of the user raises, too, and CalledFromHandler."""
+        locks.refuse_if_mine(self._dispatcher.mutex)
         if call.mode is Mode.EVENT and self._backlog.unread.full and not must_not_wait():
             self._wait_for_slack()
         how, reply = None, None

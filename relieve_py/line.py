@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 from typing import Protocol
 
+from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.supervisor import Supervisor
 from relieve_py.turns import Turns
@@ -44,7 +44,7 @@ class Station(Protocol):
 class Line:
     """The channel of one child after another. Methods may be called from any thread unless they say otherwise."""
 
-    def __init__(self, station: Station, supervisor: Supervisor, lock: threading.Lock) -> None:
+    def __init__(self, station: Station, supervisor: Supervisor, lock: locks.Lock) -> None:
         self.birth: Birth | None = None  # whose channel it is; set under the lock
         self.lock = lock  # owner: the slot's; see there
         self._station = station
@@ -79,7 +79,7 @@ class Line:
         self.birth = None
         self._supervisor.unwatch(birth.channel.fileno())
 
-    def forget(self, lock: threading.Lock) -> None:
+    def forget(self, lock: locks.Lock) -> None:
         """In a process that was just forked: the child belongs to the original."""
         self.lock = lock
         self._turns = Turns()
@@ -107,6 +107,7 @@ class Line:
         whether other answers are expected."""
         if self._supervisor.here:
             return
+        locks.refuse_if_mine(self.lock)
         if not self._turns.take_place():
             self._share()
             return

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from types import GeneratorType
 from typing import Any
 
-from relieve_py import copies
+from relieve_py import copies, locks
 from relieve_py.errors import CallCancelled
 from relieve_py.replies import Reply, Waiter
 from relieve_py.serializers import Streamed
@@ -41,7 +41,7 @@ class _Landing:
     noticed."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
+        self._changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
         self.landed: deque[Reply | _Refused] = deque()
         self._wakers: list[Callable[[], object]] = []
 
@@ -63,9 +63,8 @@ class _Landing:
     def wait(self) -> Reply | _Refused:
         """The next that has landed."""
         shared().help_until(lambda: bool(self.landed), None)
-        with self._changed:
-            self._changed.wait_for(lambda: bool(self.landed))
-            return self.landed.popleft()
+        locks.wait_for(self._changed, lambda: self.landed)  # this thread alone takes them
+        return self.landed.popleft()
 
     def when_landed(self, wake: Callable[[], object]) -> None:
         """Call ``wake`` when there is one."""

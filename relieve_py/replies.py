@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import threading
@@ -10,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from typing import TYPE_CHECKING, Any
 
-from relieve_py import copies
+from relieve_py import copies, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.events import Strand
@@ -28,6 +29,8 @@ class Reply(Future[Any]):
     Done-callbacks run on the task's callback thread, never on the I/O thread. A Reply that fails and is never looked at
     is logged.
     """
+
+    _seen = True  # as long as it is not made
 
     def __init__(self, call: Call | None, strand: Strand, what: str = "it") -> None:
         super().__init__()
@@ -142,6 +145,8 @@ class Reply(Future[Any]):
         """Its error or None, decoded, waiting for it if need be."""
         self._seen = True
         try:
+            if self._state == "PENDING" and locks.on_main_thread():
+                timeout = self._wait_a_moment(timeout)
             super().exception(timeout)
         except CancelledError:
             raise self._cancelled() from None
@@ -150,6 +155,16 @@ class Reply(Future[Any]):
         if self._exception is not None:
             complete(self._exception)
         return self._exception
+
+    def _wait_a_moment(self, timeout: float | None) -> float | None:
+        """Then make sure that this is no signal handler that waits for itself; return what is left of ``timeout``."""
+        if timeout is not None and timeout <= locks.PATIENCE:
+            return timeout
+        with contextlib.suppress(TimeoutError, CancelledError):
+            super().exception(locks.PATIENCE)
+            return timeout
+        locks.refuse_if_inside()
+        return timeout - locks.PATIENCE if timeout is not None else None
 
     def cancel(self) -> bool:
         """Drop the call if it is queued, interrupt it if it runs. False when it is settled already."""

@@ -10,11 +10,11 @@ import functools
 import logging
 import os
 import signal
-import threading
 import weakref
 from collections.abc import Callable
 from typing import Any
 
+from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.births import Births
 from relieve_py.endings import Owner
@@ -80,7 +80,7 @@ class Slot:
         self._recipe = recipe
         self._serializer = serializer
         self._strand = strand
-        self._lock = threading.Lock()  # owner: whoever decides about this slot; held for no user code
+        self._lock = locks.new()  # owner: whoever decides about this slot; held for no user code
         self._line = Line(self, supervisor, self._lock)
         self.guard: MemoryGuard | None = None
         if limits.rss is not None:
@@ -169,7 +169,8 @@ class Slot:
         return name
 
     def signal(self, signum: int) -> None:
-        """Send the child a signal, as a message. Raises NotRunning."""
+        """Send the child a signal, as a message. Raises NotRunning, CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
         with self._lock:
             birth = self._line.birth
             if birth is None or birth.process is None:
@@ -215,7 +216,8 @@ class Slot:
     # -- instructions ------------------------------------------------------------------------------
 
     def act(self, decide: Callable[[float], list[Instruction]]) -> None:
-        """Decide under the lock, and do what was decided."""
+        """Decide under the lock, and do what was decided. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
         after: Deeds = []
         with self._lock:
             self.carry_out(decide(self._supervisor.now()), after)
@@ -417,7 +419,7 @@ class Slot:
 
     def forget(self) -> None:
         """In a process that was just forked: the child belongs to the original, and nothing here may touch it."""
-        self._lock = threading.Lock()
+        self._lock = locks.new()
         self._foreign = True
         self._line.forget(self._lock)
         self._reload.forget()
@@ -426,7 +428,7 @@ class Slot:
 
 
 _all: weakref.WeakSet[Slot] = weakref.WeakSet()
-_all_lock = threading.Lock()  # owner: whoever adds to or reads _all
+_all_lock = locks.new()  # owner: whoever adds to or reads _all
 
 
 def all_slots() -> list[Slot]:
@@ -445,7 +447,7 @@ def leave_out(supervisor: Supervisor) -> list[Slot]:
 
 def _after_fork() -> None:
     global _all_lock
-    _all_lock = threading.Lock()
+    _all_lock = locks.new()
     for slot in list(_all):
         slot.forget()
     _all.clear()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable
 
+from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.errors import ProtocolError, RelieveError, StartError
 from relieve_py.line import Line
@@ -30,7 +30,7 @@ class Spare:
         self._settled = settled
         self._supervisor = supervisor
         self._serializer = serializer
-        self._line = Line(self, supervisor, threading.Lock())  # owner of the lock: the I/O thread, which uses the line
+        self._line = Line(self, supervisor, locks.new())  # owner of the lock: the I/O thread, which uses the line
         self.birth: Birth | None = None  # until a slot takes it, or it has ended
 
     @property
@@ -75,7 +75,7 @@ class Spare:
 
     def forget(self) -> None:
         """In a process that was just forked: the child belongs to the original."""
-        self._line.forget(threading.Lock())
+        self._line.forget(locks.new())
         self.birth = None
 
     def _fail(self, error: RelieveError) -> None:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from relieve_py import copies
+from relieve_py import copies, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.replies import Waiter
@@ -24,7 +24,7 @@ class Items:
 
     def __init__(self) -> None:
         self.begun = False  # an item has come, so that trying again would repeat it
-        self.changed = threading.Condition(threading.Lock())  # owner: whoever touches the fields below
+        self.changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
         self._items: deque[Encoded] = deque()
         self._ended = self._closed = False
         self._error: BaseException | Encoded | None = None
@@ -35,7 +35,7 @@ class Items:
     def _disown(self) -> None:
         """In a forked copy of the process: what has come is there, and nothing more will come."""
         self._made_in = copies.here
-        self.changed = threading.Condition(threading.Lock())
+        self.changed = threading.Condition(locks.new())
         self._wakers.clear()
         if not self._ended:
             self._ended = True
@@ -152,8 +152,7 @@ class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
             if call.carrier is not None and call.number:
                 call.carrier.read_for(call, None)
             shared().help_until(items.settled, None)
-            with items.changed:
-                items.changed.wait_for(items.settled)
+            locks.wait_for(items.changed, items.settled)
         return self._take(StopIteration)
 
     def __aiter__(self) -> Stream:

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from relieve_py import locks
 from relieve_py.events import threads
 from relieve_py.poller import make_poller
 
@@ -55,8 +56,9 @@ class Supervisor:
         os.set_blocking(self._wake_write, False)
         self._poller.add(self._wake_read)
         self._timers: list[tuple[float, int, Timer]] = []
-        self._timers_lock = threading.Lock()  # owner: whoever touches _timers
+        self._timers_lock = locks.new()  # owner: whoever touches _timers
         self._compact_at = 100
+        self._compacting = False
         self._order = itertools.count()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="relieve-io", daemon=True)
@@ -114,14 +116,20 @@ class Supervisor:
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""
         timer = Timer(when, function, args)
+        self._set(timer)
+        return timer
+
+    def _set(self, timer: Timer) -> None:
         with self._timers_lock:
+            if self._compacting:  # a signal handler came in the middle of that
+                self.post(self._set, timer)
+                return
             if len(self._timers) >= self._compact_at:
                 self._compact()
-            heapq.heappush(self._timers, (when, next(self._order), timer))
+            heapq.heappush(self._timers, (timer.at, next(self._order), timer))
             first = self._timers[0][2] is timer
         if first and not self.here:
             self._wake()
-        return timer
 
     def at_once_later(self, function: Callable[[], object]) -> None:
         """Run it on the I/O thread in a moment."""
@@ -129,9 +137,11 @@ class Supervisor:
 
     def _compact(self) -> None:
         """Under the lock: leave out cancelled timers; often enough that they are never much more than the others."""
+        self._compacting = True
         self._timers = [entry for entry in self._timers if entry[2].function is not None]
         heapq.heapify(self._timers)
         self._compact_at = 2 * len(self._timers) + 100
+        self._compacting = False
 
     def _wake(self) -> None:
         if self._wake_write < 0:  # the copy of a forked process
@@ -235,7 +245,7 @@ def stand_aside() -> None:
 
 
 _shared: Supervisor | None = None
-_shared_lock = threading.Lock()  # owner: whoever makes or forgets the shared supervisor
+_shared_lock = locks.new()  # owner: whoever makes or forgets the shared supervisor
 
 
 def shared() -> Supervisor:
@@ -254,7 +264,7 @@ def shared() -> Supervisor:
 def _after_fork() -> None:
     """The copy that ``os.fork`` makes has no I/O thread: forget it, and make another when one is asked for."""
     global _shared, _shared_lock
-    _shared_lock = threading.Lock()
+    _shared_lock = locks.new()
     if _shared is not None:
         _shared.forget()
         _shared = None

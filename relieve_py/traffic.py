@@ -6,6 +6,7 @@ import functools
 import threading
 from collections.abc import Callable
 
+from relieve_py import locks
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, Mode
 from relieve_py.delays import Delays
@@ -81,15 +82,18 @@ class Traffic:
         self._slack = threading.Condition(line.lock)  # who sends events waits here
 
     @property
-    def _lock(self) -> threading.Lock:
+    def _lock(self) -> locks.Lock:
         return self._line.lock
 
     # -- in ----------------------------------------------------------------------------------------
 
     def submit(self, call: Call) -> None:
-        """Send the call, or queue it until that is possible; starts a task that was never started."""
+        """Send the call, or queue it until that is possible; starts a task that was never started. Raises
+        CalledFromHandler."""
         after: Deeds = []
-        with self._lock:
+        lock = self._line.lock
+        locks.refuse_if_mine(lock)
+        with lock:
             call.carrier = self
             if call.home is None:
                 call.home = self
@@ -208,7 +212,8 @@ class Traffic:
     # -- what a caller does with a call ------------------------------------------------------------
 
     def cancel(self, call: Call) -> None:
-        """The caller has no more use for it: drop it, or interrupt it."""
+        """The caller has no more use for it: drop it, or interrupt it. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
         after: Deeds = []
         with self._lock:
             if self._drop(call, after) or self._abandon(call, after):
@@ -235,7 +240,8 @@ class Traffic:
         return True
 
     def credit(self, call: Call, items: int) -> None:
-        """Let the call's stream send so many more items."""
+        """Let the call's stream send so many more items. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
         with self._lock:
             if call.number:
                 self._line.post(Frame(Kind.CREDIT, call.number, items.to_bytes(8, "little")))
@@ -499,7 +505,8 @@ class Traffic:
         self._tell_drained()
 
     def drain(self, reply: Reply) -> None:
-        """Settle the reply with the task when there are no open calls."""
+        """Settle the reply with the task when there are no open calls. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
         with self._lock:
             self._drain_waiters.append(reply)
         self._tell_drained()

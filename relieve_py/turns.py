@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
+from relieve_py import locks
 from relieve_py.supervisor import LONGEST_WAIT, of_thread
 
 
@@ -80,8 +81,8 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._turn = threading.Lock()  # owner: the thread that reads the channel
-        self._place = threading.Lock()  # owner: the caller that waits for the channel
+        self._turn = locks.new()  # owner: the thread that reads the channel
+        self._place = locks.new()  # owner: the caller that waits for the channel
         self._waiting: Wake | None = None  # of that caller
 
     @property
@@ -97,7 +98,7 @@ class Turns:
 
     def take(self) -> bool:
         """Take the turn; False when another thread has it."""
-        return self._turn.acquire(blocking=False)
+        return not self._turn._is_owned() and bool(self._turn.acquire(blocking=False))
 
     def give_back(self) -> None:
         """End the turn."""
@@ -109,7 +110,7 @@ class Turns:
             wake = _my_wake()
         except OSError:  # no descriptors left: the I/O thread reads
             return False
-        if wake.polling or not self._place.acquire(blocking=False):
+        if wake.polling or self._waiting is wake or not self._place.acquire(blocking=False):
             return False
         self._waiting = wake
         return True
@@ -142,13 +143,17 @@ class Turns:
         """
         wake = self._waiting
         assert wake is not None
+        longest = locks.PATIENCE if wake.of_main else LONGEST_WAIT
         wake.watch(fd, True)
         try:
             while not done():
-                left = LONGEST_WAIT if deadline is None else min(max(0.0, deadline - time.monotonic()), LONGEST_WAIT)
+                left = longest if deadline is None else min(max(0.0, deadline - time.monotonic()), longest)
                 ready = wake.wait(left, stand_aside)
                 if self._waiting is not wake:
                     return
+                if not ready and longest < LONGEST_WAIT:
+                    longest = LONGEST_WAIT
+                    locks.refuse_if_inside(but=self._place)
                 if ready and ready != [fd]:
                     wake.clear()
                     if done():

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-
+from relieve_py import locks
 from relieve_py.patterns import matches
 from relieve_py.replies import Reply
 
@@ -12,7 +11,7 @@ class Waiters:
     """Who waits for an event of one task or worker. Each Reply keeps that, and that keeps these."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # owner: whoever touches _waiting
+        self._lock = locks.new()  # owner: whoever touches _waiting
         self._waiting: list[tuple[str, Reply]] = []
 
     def __bool__(self) -> bool:

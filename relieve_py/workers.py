@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from relieve_py import copies
+from relieve_py import copies, locks
 from relieve_py.calls import Outcome
 from relieve_py.ears import Ears
 from relieve_py.entering import Entered
@@ -45,7 +45,7 @@ class Worker(Entered, Listening):
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
         self._ears = Ears(self)
         self._waiters = Waiters()
-        self._lock = threading.Condition(threading.Lock())  # owner: whoever changes members, waiters or a queue
+        self._lock = threading.Condition(locks.new())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
         self._history = History()
         self._made_in = copies.here
@@ -54,7 +54,7 @@ class Worker(Entered, Listening):
 
     def _forget(self) -> None:
         """In a process that was just forked: the tasks belong to the original."""
-        self._lock = threading.Condition(threading.Lock())
+        self._lock = threading.Condition(locks.new())
 
     def _must_be_mine(self) -> None:
         """Raises NotRunning in a forked copy of the process."""

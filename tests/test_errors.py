@@ -16,6 +16,7 @@ from relieve_py import errors
 from relieve_py.errors import (
     AlreadyRunning,
     CallCancelled,
+    CalledFromHandler,
     CallTimeout,
     DecodeError,
     EncodeError,
@@ -67,6 +68,7 @@ EXAMPLES: list[Callable[[], RelieveError]] = [
     lambda: EncodeError("cannot", path="args[0].lock"),
     lambda: DecodeError("cannot"),
     lambda: ProtocolError("broken"),
+    lambda: CalledFromHandler("a signal handler calls"),
     lambda: StrategyError("chose badly", strategy="random"),
     lambda: RemoteTraceback("Traceback: here\n"),
     lambda: RemoteError("pkg.Odd", "its text", "Traceback: there\n"),
@@ -85,6 +87,7 @@ BUILTINS = {
     RetriesExhausted: RuntimeError,
     EncodeError: ValueError,
     DecodeError: ValueError,
+    CalledFromHandler: RuntimeError,
     StrategyError: RuntimeError,
 }
 

@@ -46,6 +46,7 @@ NAMES = {
     "StartError",
     "State",
     "Stopped",
+    "CalledFromHandler",
     "StrategyError",
     "Stream",
     "Task",

@@ -7,13 +7,14 @@ import contextlib
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import pytest
 from support import T, script
 
 import relieve_py
-from relieve_py import CallableTask, CloudWorker, RelieveError
+from relieve_py import CallableTask, CalledFromHandler, CloudWorker, RelieveError, locks
 
 NAPPING = script("napping.py")
 MEANWHILE: dict[str, Callable[[CallableTask, CallableTask], object]] = {
@@ -105,3 +106,93 @@ def test_a_handler_stops_the_worker_that_the_main_thread_waits_for() -> None:
                 running.result(T)
             sender.join()
     assert len(stopped) == 1
+
+
+# -- a handler that comes in the middle of the library's own work ----------------------------------
+
+MUST_NOT: dict[str, Callable[[CallableTask], object]] = {
+    "stop": lambda task: task.stop(),
+    "restart": lambda task: task.restart(),
+    "get": lambda task: task.get("pid"),
+    "send": lambda task: task.send("event"),
+    "drain": lambda task: task.drain(),
+    "send_signal": lambda task: task.send_signal(signal.SIGURG),
+}
+
+
+@pytest.mark.parametrize("what", MUST_NOT)
+def test_a_handler_that_calls_a_task_whose_lock_its_thread_has_is_told_what_to_do(what: str) -> None:
+    refused = pytest.raises(CalledFromHandler, match="raise an exception in the handler")
+    with CallableTask(NAPPING) as task:
+        with handled(lambda: MUST_NOT[what](task)), task._slot._lock, refused:
+            signal.raise_signal(signal.SIGUSR1)
+        assert task.get("pid").result(T) == task.pid
+
+
+@pytest.mark.parametrize("what", ["get", "cancel", "pause"])
+def test_so_is_one_that_calls_a_worker_whose_lock_its_thread_has(what: str) -> None:
+    with CloudWorker(CallableTask(NAPPING), size=1) as worker:
+        waiting = [worker.get("nap", 0.1), worker.get("pid")]
+        calls: dict[str, Callable[[], object]] = {
+            "get": lambda: worker.get("pid"),
+            "cancel": waiting[1].cancel,
+            "pause": worker.pause,
+        }
+        with handled(calls[what]), worker._dispatcher.mutex, pytest.raises(CalledFromHandler):
+            signal.raise_signal(signal.SIGUSR1)
+
+
+@pytest.mark.parametrize("how", ["exit", "answer", "item"])
+def test_a_handler_that_waits_for_others_who_need_a_lock_of_its_thread_is_told_so(how: str) -> None:
+    with CallableTask(NAPPING, kill_timeout=0.1) as task, CallableTask(NAPPING, kill_timeout=0.1) as other:
+        waits: dict[str, Callable[[], object]] = {
+            "exit": lambda: other.wait().result(T),
+            "answer": lambda: other.get("nap", 0.4).result(T),
+            "item": lambda: next(other.stream("trickle", 1)),
+        }
+        with handled(waits[how]), task._slot._lock, pytest.raises(CalledFromHandler):
+            signal.raise_signal(signal.SIGUSR1)
+
+
+def test_a_long_wait_of_the_main_thread_is_no_handler() -> None:
+    with CallableTask(NAPPING) as task, CloudWorker(CallableTask(NAPPING), size=1) as worker:
+        seconds = 1.5 * locks.PATIENCE
+        assert task.get("nap", seconds).result(T) == task.pid
+        assert len(list(task.stream("trickle", seconds))) > 0
+        replies = [worker.get("nap", seconds) for _ in range(2)]
+        assert replies[1].result(T) == replies[0].result(T)
+
+
+def test_handlers_at_any_moment_hang_nothing() -> None:
+    """What they ask is done, or refused by name."""
+    ends: list[str] = []
+    over, main, chance = threading.Event(), threading.get_ident(), Random(1)
+
+    def disturb() -> None:
+        while not over.wait(chance.random() * 0.004):
+            signal.pthread_kill(main, signal.SIGUSR1)
+
+    with CallableTask(NAPPING, kill_timeout=0.1) as task, CallableTask(NAPPING) as other:
+
+        def handler() -> None:
+            if len(ends) > 20 or running:
+                return
+            running.append(True)  # one at a time, or they would never come to an end
+            try:
+                other.get("pid").result(T)
+                task.get("pid").result(T)
+                other.restart().result(T)
+                ends.append("done")
+            except CalledFromHandler:
+                ends.append("refused")
+            running.clear()
+
+        running: list[bool] = []
+        sender = threading.Thread(target=disturb)
+        with handled(handler):
+            sender.start()
+            while len(ends) <= 20:
+                assert task.get("pid").result(T) == task.pid
+            over.set()
+            sender.join()
+    assert "done" in ends
