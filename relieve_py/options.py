@@ -12,6 +12,9 @@ from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.output import INHERIT, Output, as_output
 from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy
 
+MOST_AT_ONCE = 1000
+"""The largest ``concurrency``: each call has a thread. Above it a thread costs more than another child would."""
+
 
 class TaskKeywords(TypedDict, total=False):
     """The keyword arguments of every task; TaskOptions says what each means."""
@@ -28,6 +31,7 @@ class TaskKeywords(TypedDict, total=False):
     ready: str | None
     start_timeout: float | None
     kill_timeout: float
+    concurrency: int
     heartbeat: float | None
     recycle: RecyclePolicy
     limits: Limits | None
@@ -97,6 +101,10 @@ class TaskOptions:
     """Seconds a child may take to become ready; None: for ever."""
     kill_timeout: float = attrs.field(default=5.0, validator=_seconds(allow_none=False))
     """Seconds a child gets to leave, or to give up a cancelled call, before SIGTERM, and a moment later SIGKILL."""
+    concurrency: int = attrs.field(default=1)
+    """Calls that a child runs at once. 1: one after another, in its main thread. Above it each has a thread, and
+    coroutines run on the event loop of the main thread; a death, or a call that does not react to its cancellation,
+    then costs all that run."""
     heartbeat: float | None = attrs.field(default=None, validator=_seconds(allow_none=True))
     """A ready child that gives no sign of life for so many seconds (it was stopped, or never frees the interpreter
     lock) is replaced; one that is silent for less than half of it never is. None: it is not asked."""
@@ -139,6 +147,13 @@ class TaskOptions:
     def _policy(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and not isinstance(value, (bool, RestartPolicy)):
             raise TypeError(f"restart must be True, False or a RestartPolicy, not {value!r}")
+
+    @concurrency.validator
+    def _at_once(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"concurrency must be a whole number, not {value!r}")
+        if not 1 <= value <= MOST_AT_ONCE:
+            raise ValueError(f"concurrency must be from 1 to {MOST_AT_ONCE}, not {value!r}")
 
     @heartbeat.validator
     def _beats(self, attribute: attrs.Attribute[Any], value: float | None) -> None:

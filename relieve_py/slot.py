@@ -85,7 +85,9 @@ class Slot:
         self.guard: MemoryGuard | None = None
         if limits.rss is not None:
             self.guard = MemoryGuard(self._line, supervisor, limits.rss, self._works, self._too_large)
-        self.traffic = Traffic(self, owner, self._line, supervisor, serializer, strand, startable, recycle)
+        self.traffic = Traffic(
+            self, owner, self._line, supervisor, serializer, strand, startable, recycle, recipe.plan.concurrency
+        )
         self._foreign = False  # the child belongs to the process that forked this one
         self._timers: dict[str, Timer] = {}
         self._start_waiters: list[Reply] = []

@@ -74,6 +74,7 @@ class _Core:
             ready_on_call=options.ready == "call",
             cwd=os.path.abspath(options.cwd) if options.cwd is not None else os.getcwd(),
             sys_path=_sys_path(),
+            concurrency=options.concurrency,
             limits=options.limits.of_the_system,
             dump_stacks=options.dump_stacks,
             line_buffered="stdout" in options.output.targets,

@@ -56,9 +56,10 @@ class Traffic:
         strand: Strand,
         startable: bool,
         recycle: RecyclePolicy,
+        concurrency: int,
     ) -> None:
         self.owner = owner
-        self.table = CallTable()
+        self.table = CallTable(concurrency)
         self.busy = False  # the child asked for no calls
         self._upkeep = Upkeep(recycle, supervisor.chance)
         self._kept_up = recycle != UNCHANGED

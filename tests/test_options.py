@@ -38,6 +38,7 @@ GOOD: dict[str, list[Any]] = {
     "threads": [None, 1, 8],
     "output": ["inherit", "capture", "log", "a.log", Path("log"), print, Output("x.log", max_bytes=1)],
     "ready": [None, "call"],
+    "concurrency": [1, 2, 1000],
     "heartbeat": [None, 0.5, 30],
     "recycle": [RecyclePolicy(), RecyclePolicy(max_calls=1)],
     "launcher": ["forkserver", "spawn", "fork"],

@@ -14,6 +14,7 @@ class Plan:
     """The plain part."""
 
     __slots__ = (
+        "concurrency",
         "cwd",
         "dump_stacks",
         "kind",
@@ -36,6 +37,7 @@ class Plan:
         ready_on_call: bool,
         cwd: str | None,
         sys_path: list[str],
+        concurrency: int,
         limits: dict[str, int],
         dump_stacks: bool,
         line_buffered: bool = False,
@@ -47,6 +49,7 @@ class Plan:
         self.ready_on_call = ready_on_call  # ready when it calls ipc.ready()
         self.cwd = cwd
         self.sys_path = sys_path
+        self.concurrency = concurrency  # calls at once; one runs in the main thread
         self.limits = limits  # names of ``resource`` and their values
         self.dump_stacks = dump_stacks  # when asked by signal
         self.line_buffered = line_buffered  # write each line of standard output when it is printed

@@ -7,10 +7,12 @@ import contextvars
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import BEGUN, FINISHED
+from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Payload, decode, encode
 from relieve_py.telling import error_payload, missing_payload
@@ -19,6 +21,7 @@ from relieve_py.wire import STREAM_WINDOW, Frame, Kind
 if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
 
+_NOTHING = nullcontext()
 GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
 
 
@@ -125,13 +128,24 @@ class Caller:
                 self._credits[number] += items
                 self._credit.notify_all()
 
+    def interrupt_again(self) -> None:
+        """The main thread took no note of an interrupt."""
+        interrupt(self._child.main_thread)
+
+    def stop_soon(self) -> None:
+        """A STOP came. The main thread, which reads between two calls, sees that for itself."""
+
     # -- in the main thread ------------------------------------------------------------------------
+
+    def uninterrupted(self) -> AbstractContextManager[None]:
+        """While a thread of the user is in the middle of a frame: it is no call's, and not interrupted."""
+        return _NOTHING
 
     def interrupted(self) -> None:
         """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""
         if not self._interrupt or self._interrupt != self._current:
             return
-        if _importing(sys._getframe(1)):
+        if importing(sys._getframe(1)):
             # An import that is broken off leaves half a module behind, which breaks every later use of it.
             return
         self._interrupt = 0
@@ -276,7 +290,8 @@ class Caller:
             self._runner.close()
 
 
-def _importing(frame: FrameType | None) -> bool:
+def importing(frame: FrameType | None) -> bool:
+    """True while that frame, or one that it serves, imports a module."""
     while frame is not None:
         if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
             return True

@@ -46,6 +46,7 @@ from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
 
 if TYPE_CHECKING:
+    from relieve_py.child.concurrent import ConcurrentCaller
     from relieve_py.child.inflow import Inflow
 
 _DONTWAIT = int(socket.MSG_DONTWAIT)
@@ -71,6 +72,7 @@ class Child:
         self._main_sends = self._interrupted_meanwhile = False
         self._sent_meanwhile: deque[Frame] = deque()
         self._inbox: deque[Frame] = deque()
+        self._take: Callable[[Frame], object] = self._inbox.append  # of a call
         self._watching = False
         self._stopping = False
         self._in_program = False
@@ -79,6 +81,7 @@ class Child:
         self._questions = Questions()
         self.inflows: dict[int, Inflow] = {}  # streams among arguments that are read
         self._caller = Caller(self)
+        self._concurrent: ConcurrentCaller | None = None  # that caller, when it runs many calls at once
         self.main_thread = threading.get_ident()
         self._poller = make_poller()
         self._poller.add(self._channel.fileno())
@@ -130,6 +133,11 @@ class Child:
         sys.path[:] = plan.sys_path
         if plan.cwd is not None:
             os.chdir(plan.cwd)
+        if plan.concurrency > 1:
+            from relieve_py.child.concurrent import ConcurrentCaller
+
+            self._caller = self._concurrent = ConcurrentCaller(self, plan.concurrency)
+            self._take = self._concurrent.begin
         objects = read_objects(frame)
         self.serializer = objects.serializer
         self.argv = list(objects.args)
@@ -214,12 +222,20 @@ class Child:
 
     def _serve(self) -> None:
         """Run calls until a STOP came and all calls before it are done."""
+        if self._concurrent is not None:
+            with self.watched():
+                self._concurrent.serve()
+            return
         self.watch(False)
         while (frame := self._next_frame()) is not None:
             if self._handlers.unsettled:
                 with self.watched():
-                    self._handlers.settle()
+                    self.settle_events()
             self._caller.run(frame)
+
+    def settle_events(self) -> None:
+        """Wait until the events that came before a call are handled."""
+        self._handlers.settle()
 
     def _next_frame(self) -> Frame | None:
         """The next frame for the main thread; None when it has to leave."""
@@ -243,7 +259,7 @@ class Child:
     def _sort(self, frame: Frame) -> None:
         match frame.kind:
             case Kind.CALL | Kind.BOOT:
-                self._inbox.append(frame)
+                self._take(frame)
             case Kind.EVENT:
                 self._handlers.put(
                     lambda: self._decode_event(frame), lambda: self.answer(Kind.DELIVERED, frame.number, None)
@@ -259,6 +275,7 @@ class Child:
                 self.answer(Kind.PONG, 0, None)
             case Kind.STOP:
                 self._stopping = True
+                self._caller.stop_soon()
                 if self._in_program:
                     interrupt(self.main_thread)
             case Kind.FEED if (inflow := self.inflows.get(frame.number)) is not None:
@@ -283,8 +300,8 @@ class Child:
     def _watch(self) -> None:
         hold_signals()  # they are the main thread's, which may hold them
         while True:
-            if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None) and self._unheeded:
-                interrupt(self.main_thread)
+            if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None):
+                self._interrupt_again()
             with self._reading:
                 if self._watching:
                     self._receive(_DONTWAIT)
@@ -292,6 +309,12 @@ class Child:
     @property
     def _unheeded(self) -> bool:
         return self._caller.unheeded or (self._stopping and self._in_program)
+
+    def _interrupt_again(self) -> None:
+        if self._caller.unheeded:
+            self._caller.interrupt_again()
+        if self._stopping and self._in_program:
+            interrupt(self.main_thread)
 
     def _interrupted(self) -> None:
         """In the main thread, as signal handler. Half a frame must never stay on the channel."""
@@ -322,7 +345,7 @@ class Child:
     def _send(self, frame: Frame) -> None:
         """Send it whole. In the main thread a signal handler may come in between, which may send, too, or interrupt."""
         if threading.get_ident() != self.main_thread:
-            with self._writing:
+            with self._caller.uninterrupted(), self._writing:
                 self._channel.send(frame)
             return
         if self._main_sends:  # a handler of the user, in the middle of the send below

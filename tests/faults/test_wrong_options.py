@@ -36,6 +36,7 @@ TASK: dict[str, list[Any]] = {
     "limits": [100, True, {"rss": 100}],
     "dump_stacks": [None, 1, "yes"],
     "output": [None, 1, "captrue", "", b"a.log"],
+    "concurrency": ["4", 0, -1, 1.5, True, None, 1001],
     "threads": ["4", 0, -1, 1.5, True],
 }
 POLICY: dict[str, list[Any]] = {

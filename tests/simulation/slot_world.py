@@ -60,6 +60,7 @@ PLAN = Plan(
     ready_on_call=False,
     cwd=None,
     sys_path=[],
+    concurrency=1,
     limits={},
     dump_stacks=False,
 )
