@@ -34,6 +34,11 @@ class Loop:
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._woken)
         self.ticker: Callable[[], object] | None = None
 
+    @property
+    def alarm(self) -> int:
+        """A descriptor: a byte that is written to it wakes the loop."""
+        return self._wake_write
+
     def post(self, function: Callable[..., object], *args: Any) -> None:
         """Have it called by the loop. A signal handler may do this: neither the queue nor the pipe takes a lock."""
         self._posted.put((function, args))
@@ -91,6 +96,7 @@ class Signals:
         self._loop = loop
         self._asked = asked
         self._before: dict[int, Any] = {}
+        self._alarm_before = -1
         self.signum: int | None = None
 
     @property
@@ -102,6 +108,8 @@ class Signals:
         for signum in (signal.SIGINT, signal.SIGTERM):
             if signal.getsignal(signum) is not signal.SIG_IGN:  # who started us wants it ignored, as nohup does
                 self._before[signum] = signal.signal(signum, self._handle)
+        # The system may give a signal to any thread: the handler runs in this one, which has to be woken for it.
+        self._alarm_before = signal.set_wakeup_fd(self._loop.alarm, warn_on_full_buffer=False)
         return self
 
     def _handle(self, signum: int, frame: FrameType | None) -> None:
@@ -113,6 +121,7 @@ class Signals:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        signal.set_wakeup_fd(self._alarm_before)
         for signum, handler in self._before.items():
             # After AtOnce a third signal ends the process without further ado.
             signal.signal(signum, signal.SIG_DFL if kind is AtOnce else handler)

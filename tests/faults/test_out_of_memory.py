@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from faulting import DEADLINE, FAULTY
 
-from relieve_py.outofmemory import group_directory, memory_group
+from relieve_py.cgroups import directories_of, group_of
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="control groups are Linux's")
 LIMIT = 192 << 20
@@ -23,9 +23,9 @@ LIMIT = 192 << 20
 @pytest.fixture
 def small_memory() -> Iterator[Path]:
     """A control group, below our own, whose members have little memory together."""
-    found = memory_group(Path("/proc/self/cgroup").read_text())
-    own = group_directory(*found, Path("/proc/self/mountinfo").read_text()) if found is not None else None
-    group = Path(own or "/nowhere") / f"relieve-test-{os.getpid()}"
+    found = group_of(Path("/proc/self/cgroup").read_text(), "memory")
+    own = directories_of(*found, Path("/proc/self/mountinfo").read_text(), "memory") if found is not None else []
+    group = Path(own[0] if own else "/nowhere") / f"relieve-test-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
