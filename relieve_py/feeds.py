@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import io
 import itertools
-import threading
 import weakref
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import AsyncGeneratorType, GeneratorType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from relieve_py import ipc
-from relieve_py.errors import EncodeError, ProtocolError, RelieveError
-from relieve_py.events import Strand, under_a_loop
+from relieve_py.errors import EncodeError, ProtocolError
+from relieve_py.pumping import Pump
 from relieve_py.serializers import Payload, Serializer, Streamed, encode, encode_streamed
-from relieve_py.supervisor import shared
 from relieve_py.telling import error_payload
 from relieve_py.wire import FED_ERROR, STREAM_BYTES, STREAM_WINDOW, Frame, Kind
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
-
-CHUNK = 1 << 16
-"""Bytes that are read at a time from a file. Less: more frames; more: more memory for each file."""
 
 Post = Callable[[Frame], object]
 _numbers = itertools.count(1)
@@ -43,13 +36,14 @@ def feed(source: Iterable[Any] | AsyncIterable[Any] | Any) -> Feed:
     return Feed(source)
 
 
-class Feed(Streamed):
+class Feed(Pump, Streamed):
     """A stream that goes with one call, made by ``feed()``.
 
     It is read on a thread of its own or, if it is async and a loop was running when the call was made, in that loop.
     """
 
     def __init__(self, source: Any) -> None:
+        super().__init__()
         self.number = next(_numbers)
         self.binary = hasattr(source, "read") and not isinstance(source, io.TextIOBase)
         if isinstance(source, (str, bytes, bytearray, memoryview)) or not (
@@ -61,13 +55,8 @@ class Feed(Streamed):
         self._call: weakref.ref[Call] | None = None
         self._serializer: Serializer
         self._post: Post
-        self._lock = threading.Lock()  # owner: whoever touches the fields below; held for no code of others
         self._flight: deque[int] = deque()  # the size of each item that the child has not taken yet
         self._nbytes = 0  # of those
-        self._pumping = False
-        self._unwanted = False
-        self._ended = False
-        self._producer: _Producer
         _feeds[self.number] = self
 
     def __repr__(self) -> str:
@@ -90,14 +79,7 @@ class Feed(Streamed):
             _given.add(self._source)
         self._call = weakref.ref(call)
         self._serializer = serializer
-        if (
-            not self.binary
-            and isinstance(self._source, AsyncIterable)
-            and (under_a_loop() or not isinstance(self._source, Iterable))
-        ):
-            self._producer = _AsyncProducer(self._source, self._pump_async, self)
-        else:
-            self._producer = _SyncProducer(self._source, self.binary, self._pump)
+        self.draw_from(self._source, self.binary)
 
     def go_alone(self) -> None:
         """The call was not made."""
@@ -109,251 +91,53 @@ class Feed(Streamed):
 
     def taken(self, items: int, post: Post) -> None:
         """The child begins to read (0), or has taken so many more. Raises ProtocolError for more than it was given."""
-        with self._lock:
+        with self.lock:
             if items > len(self._flight):
                 raise ProtocolError(f"{items} items of a stream were taken, and {len(self._flight)} were there")
             self._post = post
             self.begun = True
             for _ in range(items):
                 self._nbytes -= self._flight.popleft()
-        self._go_on()
+        self.go_on()
 
     def over(self) -> bool:
         """Nobody will read any more; True if the child does not know yet that there is nothing more to come."""
-        with self._lock:
-            told, self._unwanted = self._ended or self._unwanted, True
+        with self.lock:
+            told, self.unwanted = self.finished, True
         if self.begun:
-            self._go_on()
+            self.go_on()
         return not told
 
     # -- the pump ----------------------------------------------------------------------------------
 
-    def _go_on(self) -> None:
-        with self._lock:
-            if self._pumping or self._ended or not (self._room or self._unwanted):
-                return
-            self._pumping = True
-        self._producer.start()
-
-    @property
-    def _room(self) -> bool:
+    def has_room(self) -> bool:
+        """Under the lock: the child has not too much ahead of it."""
         return len(self._flight) < STREAM_WINDOW and self._nbytes < STREAM_BYTES
 
-    def _wants(self) -> bool:
-        """True when another item is to be produced; if not, the pump ends."""
-        with self._lock:
-            self._pumping = not self._unwanted and not self._ended and self._room
-            return self._pumping
-
-    def _pump(self, items: Callable[[], Any]) -> None:
-        """On the strand: produce as long as there is room."""
-        while self._wants():
-            try:
-                item = items()
-            except StopIteration:
-                self._end(Frame(Kind.FED, self.number))
-            except BaseException as error:
-                self._fail(error)
-            else:
-                self._give(item)
-        if self._unwanted:
-            self._producer.close()
-
-    async def _pump_async(self, items: Callable[[], Any]) -> None:
-        """The same in an event loop."""
-        guard = self._until_its_loop_ends()
-        await anext(guard)
-        while self._wants():
-            try:
-                item = await items()
-            except StopAsyncIteration:
-                self._end(Frame(Kind.FED, self.number))
-            except asyncio.CancelledError:
-                self.lost_its_loop()
-                raise
-            except BaseException as error:
-                self._fail(error)
-            else:
-                self._give(item)
-        if self._unwanted:
-            await self._producer.aclose()
-        await anext(guard, None)
-
-    async def _until_its_loop_ends(self) -> AsyncIterator[None]:
-        """A loop that ends closes the generators that have begun in it, and not the tasks that begin after it has
-        cancelled all: this one has the child told."""
-        try:
-            yield
-        except GeneratorExit:
-            self.lost_its_loop()
-            raise
-
-    def _give(self, item: Any) -> None:
+    def give(self, item: Any) -> None:
+        """Send it. One that cannot be sent is an error for the child."""
         try:
             payload = encode(self._serializer, item, item=item)
             payload.check()
         except Exception as error:
-            self._fail(error)
-            with self._lock:
-                self._unwanted = True  # the source is closed
+            self.finish(error)
+            with self.lock:
+                self.unwanted = True  # the source is closed
             return
-        with self._lock:
+        with self.lock:
             self._flight.append(len(payload))
             self._nbytes += len(payload)
         self._post(payload.to_frame(Kind.FEED, self.number))
 
-    def lost_its_loop(self) -> None:
-        """The event loop in which it is produced runs no more."""
-        self._fail(RelieveError("the event loop in which the items of this stream were produced has ended"))
-
-    @property
-    def finished(self) -> bool:
-        """True when nothing more is produced."""
-        return self._ended or self._unwanted
-
-    def _fail(self, error: BaseException) -> None:
-        self._end(error_payload(self._serializer, error).to_frame(Kind.FED, self.number, FED_ERROR))
-
-    def _end(self, frame: Frame) -> None:
-        with self._lock:
-            told, self._ended = self._unwanted or self._ended, True
+    def finish(self, error: BaseException | None) -> None:
+        """Tell the child, unless it has the end, or wants no more."""
+        frame = Frame(Kind.FED, self.number)
+        if error is not None:
+            frame = error_payload(self._serializer, error).to_frame(Kind.FED, self.number, FED_ERROR)
+        with self.lock:
+            told, self.ended = self.finished, True
         if not told:
             self._post(frame)
-
-
-# -- where the items come from ---------------------------------------------------------------------
-
-
-class _Producer(Protocol):
-    """Runs the pump where the source can be read."""
-
-    def start(self) -> None:
-        """Have the pump run; never on this thread."""
-        ...
-
-    def close(self) -> None:
-        """In the pump: nothing more is wanted."""
-        ...
-
-    async def aclose(self) -> None:
-        """The same in an async pump."""
-        ...
-
-
-class _SyncProducer:
-    """Reads an iterable or a file on a strand of its own."""
-
-    def __init__(self, source: Any, binary: bool, pump: Callable[[Callable[[], Any]], None]) -> None:
-        self._source = source
-        self._pump = pump
-        self._strand = Strand()
-        self._read = getattr(source, "read1", source.read) if binary else None  # read1 gives what there is
-        self._iterator: Iterator[Any] | None = None
-
-    def start(self) -> None:
-        self._strand.submit(self._pump, self._next if self._read is None else self._next_chunk)
-
-    def _next(self) -> Any:
-        if self._iterator is None:
-            self._iterator = iter(self._source)
-        return next(self._iterator)
-
-    def _next_chunk(self) -> bytes:
-        assert self._read is not None
-        chunk = self._read(CHUNK)
-        if not isinstance(chunk, (bytes, bytearray, memoryview)):
-            raise TypeError(f"a binary file gives bytes, and {self._source!r} gave {type(chunk).__name__}")
-        if not chunk:
-            raise StopIteration
-        return bytes(chunk)
-
-    def close(self) -> None:
-        if isinstance(self._iterator, (GeneratorType, Streamed)):  # what else there is, is the user's to close
-            with contextlib.suppress(Exception):  # nobody is left to be told
-                self._iterator.close()
-
-    async def aclose(self) -> None:
-        self.close()
-
-
-class _AsyncProducer:
-    """Reads an async iterable in the loop that runs now or, without one, in a loop of its own on a strand."""
-
-    def __init__(self, source: AsyncIterable[Any], pump: Callable[[Callable[[], Any]], Any], feed: Feed) -> None:
-        self._source = source
-        self._pump = pump
-        self._feed = feed
-        self._iterator: AsyncIterator[Any] | None = None
-        self._task: asyncio.Task[None] | None = None  # the loop itself keeps no task alive
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._runner: asyncio.Runner | None = None
-        self._strand = Strand()
-        if under_a_loop():
-            self._loop = asyncio.get_running_loop()
-
-    def start(self) -> None:
-        if self._loop is None:
-            self._strand.submit(self._run)
-            return
-        try:
-            if not self._loop.is_running():
-                raise RuntimeError("the event loop is not running")
-            self._loop.call_soon_threadsafe(_Errand(self._spawn, self._lost))
-        except RuntimeError:
-            self._lost()
-
-    def _spawn(self) -> None:
-        assert self._loop is not None
-        if getattr(self._loop, "_asyncgens_shutdown_called", False):  # it is about to be closed, with what waits in it
-            self._feed.lost_its_loop()
-            return
-        self._task = self._loop.create_task(self._pump(self._next))
-        self._task.add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[None]) -> None:
-        if task.cancelled():  # maybe before it ever ran
-            self._feed.lost_its_loop()
-
-    def _lost(self) -> None:
-        self._strand.submit(self._feed.lost_its_loop)
-
-    def _run(self) -> None:
-        if self._runner is None:
-            self._runner = asyncio.Runner()
-        self._runner.run(self._pump(self._next))
-        if self._feed.finished:
-            self._runner.close()
-
-    async def _next(self) -> Any:
-        if self._iterator is None:
-            self._iterator = aiter(self._source)
-        return await anext(self._iterator)
-
-    def close(self) -> None:
-        """An async pump closes by ``aclose``."""
-
-    async def aclose(self) -> None:
-        if isinstance(self._iterator, (AsyncGeneratorType, Streamed)):
-            with contextlib.suppress(Exception):  # nobody is left to be told
-                await self._iterator.aclose()
-
-
-class _Errand:
-    """Something that a loop is to do, which hears of it if the loop is closed instead."""
-
-    def __init__(self, do: Callable[[], object], lost: Callable[[], object]) -> None:
-        self._do: Callable[[], object] | None = do
-        self._lost = lost
-
-    def __call__(self) -> None:
-        do, self._do = self._do, None
-        if do is not None:
-            do()
-
-    def __del__(self) -> None:
-        if self._do is not None:
-            # By way of the I/O thread: the collector may run this in the middle of a lock that a strand needs.
-            shared().post(self._lost)
 
 
 # -- encoding --------------------------------------------------------------------------------------

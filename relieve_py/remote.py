@@ -10,6 +10,7 @@ import attrs
 
 from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.mapping import Map
+from relieve_py.piping import Pipe
 from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.replies import Reply
 from relieve_py.streams import Stream
@@ -67,6 +68,23 @@ class Remote(ABC):
         they come.
         """
         return Map(self._submit_item(_name(method)), items, self._width, unordered, return_exceptions)
+
+    def pipe(
+        self,
+        source: Iterable[Any] | AsyncIterable[Any],
+        method: str | None = None,
+        *,
+        unordered: bool = False,
+        return_exceptions: bool = False,
+    ) -> Pipe:
+        """``method(item)`` for each item of a source that flows in by itself, as an iterator, sync and async.
+
+        Unlike ``map``, which reads its items when it is read, this reads the source on a thread of its own, or an async
+        source in the event loop that runs now: a result comes out as soon as it is there, however long the next item
+        takes. At most a few items for each child are under way or wait to be read. Errors, ``unordered`` and
+        ``return_exceptions`` are as with ``map``. Raises TypeError for what is no source.
+        """
+        return Pipe(source, self._submit_item(_name(method)), self._width, unordered, return_exceptions)
 
     def _submit_item(self, method: str | None) -> Callable[[Any], Reply]:
         def submit(item: Any) -> Reply:

@@ -218,9 +218,14 @@ def test_any_python_object_by_pickle_and_code_by_dill(served: CallableTask) -> N
 
 
 @pytest.mark.feature(108)
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="pipes through a pool")
 def test_a_pool_is_a_duplex_stream(cloud: CloudWorker) -> None:
-    assert list(cloud.pipe("add", range(3))) == [1, 2, 3]  # type: ignore[attr-defined]
+    items: queue.SimpleQueue[int] = queue.SimpleQueue()
+    with cloud.pipe(iter(items.get, -1), "add") as pipe:
+        for item in (1, 2, 3):
+            items.put(item)
+            assert next(pipe) == item + 1
+        items.put(-1)
+        assert list(pipe) == []
 
 
 @pytest.mark.feature(109)

@@ -43,6 +43,12 @@ async def forever():
     await asyncio.Event().wait()
 
 
+def run_one(job):
+    """A job names the function, and gives its one argument."""
+    name, arg = job
+    return globals()[name](arg)
+
+
 def sum_of(rows):
     return sum(rows)
 
