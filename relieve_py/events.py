@@ -99,12 +99,13 @@ class Restarting:
 
 @attrs.frozen(kw_only=True)
 class Recycled:
-    """``recycle``: a child that runs no call is replaced by a fresh one, as the task's RecyclePolicy says."""
+    """``recycle``: a child that runs no call is replaced by a fresh one, as the task's RecyclePolicy says, because it
+    asked for that, or because it asked for no calls for too long."""
 
     task: str
     pid: int | None
     reason: str
-    """``"calls"``, ``"age"`` or ``"rss"``."""
+    """``"calls"``, ``"age"`` or ``"rss"``; ``"drain"``: it asked for it; ``"busy"``: after ``busy_timeout``."""
     uptime: float
     """Seconds since its launch."""
 

@@ -42,6 +42,10 @@ class Runtime(Protocol):
         """What stands here for a stream among the arguments of a call."""
         ...
 
+    def go(self, for_good: bool) -> None:
+        """Ask the parent for this child's end, and, if not for good, for another in its place."""
+        ...
+
     def request(self) -> Request:
         """The call that runs here."""
         ...
@@ -138,7 +142,8 @@ def ready() -> None:
 
 
 def busy() -> None:
-    """Ask for no further calls until ``ready()``; those that are here are finished."""
+    """Ask for no further calls until ``ready()``; those that are here are finished. After ``busy_timeout`` seconds, an
+    option of the task, the child is replaced."""
     if _runtime is not None:
         _runtime.available(False)
 
@@ -149,6 +154,20 @@ def _arriving_stream(number: int, binary: bool) -> Any:
     if _runtime is None:
         raise LookupError("a stream among the arguments of a call is for a child")
     return _runtime.open_stream(number, binary)
+
+
+def drain() -> None:
+    """Ask for another child in the place of this one: no more calls come, those that are here are finished, and then a
+    fresh one takes over. Listeners in the parent hear a ``recycle`` event with the reason ``"drain"``."""
+    if _runtime is not None:
+        _runtime.go(False)
+
+
+def end() -> None:
+    """Ask to leave for good: no more calls come, those that are here are finished, and then this child is stopped, and
+    its task with it. It has another child only when somebody starts it."""
+    if _runtime is not None:
+        _runtime.go(True)
 
 
 def request() -> Request:

@@ -107,6 +107,7 @@ class Lifecycle:
         self._random = random
         self._next = State.STOPPED  # what STOPPING leads to
         self._refused: RelieveError | None = None  # why the last child was the last
+        self._retired = False  # the child asked for its end
         self._disowned = False  # this is a forked copy, and what runs belongs to the original
         self._asked = False  # the user asked for this start, and is told at once when the script refuses it
         self.forced: str | None = None  # why this library ends the child
@@ -206,6 +207,13 @@ class Lifecycle:
         record = Recycled(task=self.name, pid=self.pid, reason=reason, uptime=now - self.launched_at)
         told = Emit("recycle", record)
         return [told, *self._leave_for(State.STARTING), *self._ask_stop(now + self.kill_timeout)]
+
+    def retire(self, now: float) -> list[Instruction]:
+        """Stop the task of a child that runs no call and wants to leave for good."""
+        if self.state is not State.READY:
+            return []
+        self._retired = True
+        return self.stop(now)
 
     def rest(self, now: float, idle: float) -> list[Instruction]:
         """Let a child go that has been idle for so many seconds; the next call starts another."""
@@ -400,6 +408,7 @@ class Lifecycle:
         self.pid = None
         self.launched_at = now
         self.forced = None
+        self._retired = False
         self._rungs = []
         self._start_error = None
         moved = self._move(State.STARTING) if self.state is not State.STARTING else []
@@ -428,7 +437,8 @@ class Lifecycle:
         return _with_notes(error, self.exit)
 
     def _stopped(self) -> Stopped:
-        self._refused = Stopped(f"task {self.name!r} was stopped", task=self.name)
+        how = "was stopped: its child asked for that, by ipc.end()" if self._retired else "was stopped"
+        self._refused = Stopped(f"task {self.name!r} {how}", task=self.name)
         return self._refused
 
     def _move(self, after: State) -> list[Instruction]:

@@ -33,6 +33,7 @@ class TaskKeywords(TypedDict, total=False):
     kill_timeout: float
     concurrency: int
     heartbeat: float | None
+    busy_timeout: float | None
     recycle: RecyclePolicy
     limits: Limits | None
     dump_stacks: bool
@@ -108,6 +109,9 @@ class TaskOptions:
     heartbeat: float | None = attrs.field(default=None, validator=_seconds(allow_none=True))
     """A ready child that gives no sign of life for so many seconds (it was stopped, or never frees the interpreter
     lock) is replaced; one that is silent for less than half of it never is. None: it is not asked."""
+    busy_timeout: float | None = attrs.field(default=None, validator=_seconds(allow_none=True))
+    """Seconds that a child may stay out of the rotation by ``ipc.busy()``; it is then replaced, after the call that it
+    runs. None: for ever."""
     recycle: RecyclePolicy = attrs.field(default=UNCHANGED)
     """When a child that works well is replaced by a fresh one, or let go because it is idle."""
     limits: Limits = attrs.field(default=NO_LIMITS, converter=_as_limits)
@@ -156,9 +160,10 @@ class TaskOptions:
             raise ValueError(f"concurrency must be from 1 to {MOST_AT_ONCE}, not {value!r}")
 
     @heartbeat.validator
+    @busy_timeout.validator
     def _beats(self, attribute: attrs.Attribute[Any], value: float | None) -> None:
         if value is not None and not value > 0:
-            raise ValueError(f"heartbeat must be above 0 seconds, not {value!r}")
+            raise ValueError(f"{attribute.name} must be above 0 seconds, not {value!r}")
 
     @recycle.validator
     def _recycles(self, attribute: attrs.Attribute[Any], value: Any) -> None:

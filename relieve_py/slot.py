@@ -41,13 +41,14 @@ from relieve_py.lifecycle import Lifecycle, State, signal_name
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
-from relieve_py.policies import UNCHANGED, RecyclePolicy
+from relieve_py.policies import UNCHANGED
 from relieve_py.recipe import Recipe
 from relieve_py.reload import Reload
 from relieve_py.replies import Reply, fail_after, settle_in_order
 from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor, Timer, stand_aside
 from relieve_py.traffic import Traffic
+from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
 
 logger = logging.getLogger("relieve_py")
@@ -70,7 +71,7 @@ class Slot:
         serializer: Serializer,
         strand: Strand,
         startable: bool = True,
-        recycle: RecyclePolicy = UNCHANGED,
+        upkeep: Upkeep | None = None,
         limits: Limits = NO_LIMITS,
     ) -> None:
         self.owner = owner
@@ -86,7 +87,15 @@ class Slot:
         if limits.rss is not None:
             self.guard = MemoryGuard(self._line, supervisor, limits.rss, self._works, self._too_large)
         self.traffic = Traffic(
-            self, owner, self._line, supervisor, serializer, strand, startable, recycle, recipe.plan.concurrency
+            self,
+            owner,
+            self._line,
+            supervisor,
+            serializer,
+            strand,
+            startable,
+            upkeep or Upkeep(UNCHANGED),
+            recipe.plan.concurrency,
         )
         self._foreign = False  # the child belongs to the process that forked this one
         self._timers: dict[str, Timer] = {}
@@ -372,7 +381,7 @@ class Slot:
                 return
             case Kind.READY:
                 names = exports_of(frame)
-                self.traffic.fresh()
+                self.traffic.keeper.fresh()
                 self.act(lambda now: self._ready(birth, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
@@ -381,8 +390,8 @@ class Slot:
                 if not birth.leaving:
                     birth.leaving = True
                     self._supervisor.at(self._supervisor.now() + self.life.kill_timeout, self._kill_the_silent, birth)
-            case Kind.BUSY | Kind.IDLE:
-                self.traffic.busy = frame.kind == Kind.BUSY
+            case Kind.BUSY | Kind.IDLE | Kind.DRAIN | Kind.RETIRE:
+                self.traffic.keeper.asked(frame.kind)
             case Kind.PONG:
                 return
             case _:

@@ -134,7 +134,7 @@ class Spare:
                     self._settled(self)
             case Kind.FAILED:
                 self._fail(start_error_of(self._serializer, frame, self._name))
-            case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.LEAVING:
+            case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.DRAIN | Kind.RETIRE | Kind.LEAVING:
                 self.early.append(frame)
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind} before it has a call")

@@ -36,6 +36,7 @@ from relieve_py.stats import TaskStats, stats_of
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.surroundings import Surroundings
+from relieve_py.upkeep import Upkeep
 from relieve_py.voice import Voice
 from relieve_py.waiters import Waiters
 
@@ -107,7 +108,7 @@ class _Core:
             self.serializer,
             self.voice.emitter.strand,
             startable,
-            options.recycle,
+            Upkeep(options.recycle, supervisor.chance, options.busy_timeout),
             options.limits,
         )
         self.extra_containers: list[Any] = []

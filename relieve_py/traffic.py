@@ -15,13 +15,12 @@ from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
 from relieve_py.feeds import feed_of
-from relieve_py.footprint import resident_bytes
 from relieve_py.host import Deeds, Host
 from relieve_py.instructions import Instruction
+from relieve_py.keeping import Keeper
 from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
-from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.streams import Items
@@ -55,15 +54,13 @@ class Traffic:
         serializer: Serializer,
         strand: Strand,
         startable: bool,
-        recycle: RecyclePolicy,
+        upkeep: Upkeep,
         concurrency: int,
     ) -> None:
         self.owner = owner
         self.table = CallTable(concurrency)
-        self.busy = False  # the child asked for no calls
-        self._upkeep = Upkeep(recycle, supervisor.chance)
-        self._kept_up = recycle != UNCHANGED
-        self._look_timer: Timer | None = None
+        self._upkeep = upkeep
+        self.keeper = Keeper(host, line, supervisor, self.table, upkeep, startable)
         self.on_room: Callable[[], object] | None = None  # its worker: there is room, or the state has changed
         self._host = host
         self._life = host.life
@@ -167,6 +164,8 @@ class Traffic:
         """Send what may be sent: there is room, or the state has changed."""
         after: Deeds = []
         with self._lock:
+            if self._upkeep.wishes:
+                self.keeper.look(after)
             self._pump(after)
         self._host.do(after)
         if self.on_room is not None:
@@ -180,9 +179,12 @@ class Traffic:
     @property
     def closed(self) -> bool:
         """True when the child takes no calls for now: it asked for none, or is about to be replaced by a fresh one."""
-        if self.busy or self._life.forced is not None:  # what is being ended may come round, and is ended all the same
+        upkeep = self._upkeep
+        if (
+            upkeep.busy or self._life.forced is not None
+        ):  # what is being ended may come round, and is ended all the same
             return True
-        return self._kept_up and self._upkeep.full(self._supervisor.now())
+        return upkeep.on and upkeep.full(self._supervisor.now())
 
     def _send(self, call: Call, after: Deeds) -> None:
         """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
@@ -193,7 +195,7 @@ class Traffic:
             return
         call.await_turn_no_more()
         payload = call.payload
-        if self._kept_up and call.mode is not Mode.EVENT:
+        if self._upkeep.on and call.mode is not Mode.EVENT:
             self._upkeep.given()
         if self._host.guard is not None and call.mode is not Mode.EVENT:
             self._host.guard.attend()
@@ -365,9 +367,8 @@ class Traffic:
                 self._slack.notify_all()
             if self._timers:
                 self._forget_timer(frame.number)
-            if self._kept_up and not self.table.running:
-                self._upkeep.worked(self._supervisor.now())
-                self._keep_up(after)
+            if self._upkeep.on and not self.table.running:
+                self.keeper.worked(after)
             if self.table.waiting.count:
                 self._pump(after)
         if call is not None and settle(call) is not LATER:
@@ -414,44 +415,6 @@ class Traffic:
             copy.merge(self.tally)
         return copy
 
-    # -- upkeep ------------------------------------------------------------------------------------
-
-    def fresh(self) -> None:
-        """Another child is ready."""
-        self.busy = False
-        if self._kept_up:
-            with self._lock:
-                self._upkeep.fresh(self._supervisor.now())
-                self._arm_look()
-
-    def _keep_up(self, after: Deeds) -> None:
-        """Under the lock: the child runs no call, so it may be replaced or let go now."""
-        now, pid = self._supervisor.now(), self._life.pid
-        resident = resident_bytes(pid) if pid is not None and self._upkeep.policy.rss is not None else None
-        idle = None if self.table.waiting else self._upkeep.idle(now)
-        if (reason := self._upkeep.reason(now, resident)) is not None:
-            self._host.carry_out(self._life.recycle(now, reason), after)
-        elif idle is not None:
-            self._host.carry_out(self._life.rest(now, idle), after)
-
-    def _look(self, generation: int) -> None:
-        """I/O thread: it may be too old, or idle for too long."""
-        after: Deeds = []
-        with self._lock:
-            if generation != self._life.generation:
-                return
-            if not self.table.running:
-                self._keep_up(after)
-            if self._life.state is State.READY:
-                self._arm_look()
-        self._host.do(after)
-
-    def _arm_look(self) -> None:
-        if self._look_timer is not None:
-            self._look_timer.cancel()
-        due = self._upkeep.next_look(self._supervisor.now(), self.table.running > 0)
-        self._look_timer = None if due is None else self._supervisor.at(due, self._look, self._life.generation)
-
     # -- ends --------------------------------------------------------------------------------------
 
     def judge(self, exit: Exit, begun: int, after: Deeds) -> None:
@@ -459,8 +422,7 @@ class Traffic:
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
-        if self._look_timer is not None:
-            self._look_timer.cancel()
+        self.keeper.gone()
         started, untouched = self.table.lose(begun)
         self._slack.notify_all()
         for call in started:

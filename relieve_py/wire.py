@@ -67,6 +67,8 @@ class Kind(IntEnum):
     ENOUGH = 22  # child: it wants no more of that stream
     FEED = 23  # parent: one item of that stream
     FED = 24  # parent: that stream has ended; flags say how
+    DRAIN = 25  # child: another in my place, once what is here is finished
+    RETIRE = 26  # child: I want to leave for good, once what is here is finished
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from relieve_py.policies import RecyclePolicy
+from relieve_py.policies import UNCHANGED, RecyclePolicy
 from relieve_py.upkeep import Upkeep
 
 
@@ -80,3 +80,62 @@ def test_idleness_counts_from_the_end_of_the_last_call() -> None:
 def test_a_wrong_policy_is_refused_by_name(keywords: Any, error: type[Exception], name: str) -> None:
     with pytest.raises(error, match=f"^{name} must be "):
         RecyclePolicy(**keywords)
+
+
+# -- what the child asks for -----------------------------------------------------------------------
+
+
+def asking(busy_timeout: float | None = 5.0) -> Upkeep:
+    made = Upkeep(UNCHANGED, lambda: 0.0, busy_timeout)
+    made.fresh(0.0)
+    return made
+
+
+def test_a_child_that_is_busy_for_too_long_is_replaced_from_its_first_word_on() -> None:
+    child = asking()
+    child.asked("busy", 1.0)
+    child.asked("busy", 4.0)
+    assert child.busy
+    assert child.next_look(4.0, working=False) == 6.0
+    assert (child.reason(5.9, None), child.reason(6.0, None)) == (None, "busy")
+    assert child.next_look(6.0, working=True) is None, "the end of its call is looked at"
+
+
+def test_a_child_that_is_ready_again_is_not_replaced() -> None:
+    child = asking()
+    child.asked("busy", 1.0)
+    child.asked("ready", 2.0)
+    assert not child.busy
+    assert (child.reason(9.0, None), child.next_look(2.0, working=False)) == (None, None)
+    child.asked("busy", 9.0)
+    assert child.next_look(9.0, working=False) == 14.0
+
+
+def test_without_a_limit_a_child_may_be_busy_for_ever() -> None:
+    child = asking(None)
+    child.asked("busy", 1.0)
+    assert child.busy
+    assert (child.reason(1e9, None), child.next_look(1.0, working=False)) == (None, None)
+
+
+def test_a_child_that_wants_to_go_takes_no_more_calls_and_the_end_outranks_another() -> None:
+    child = asking()
+    child.asked("drain", 1.0)
+    assert (child.full(1.0), child.reason(1.0, None)) == (True, "drain")
+    child.asked("end", 1.0)
+    child.asked("drain", 1.0)
+    assert child.reason(1.0, None) == "end"
+
+
+def test_what_a_child_asked_for_dies_with_it() -> None:
+    child = asking()
+    for what in ("busy", "drain"):
+        child.asked(what, 1.0)
+    child.gone()
+    assert (child.on, child.busy, child.full(9.0), child.reason(9.0, None)) == (False, False, False, None)
+
+
+def test_a_child_for_which_calls_wait_is_not_looked_at_for_idleness_at_once_and_again() -> None:
+    child = upkeep(idle=5.0)
+    assert child.next_look(20.0, working=False) == 5.0
+    assert child.next_look(20.0, working=False, wanted=True) == 25.0

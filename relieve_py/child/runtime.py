@@ -76,7 +76,7 @@ class Child:
         self._watching = False
         self._stopping = False
         self._in_program = False
-        self._told_ready = False
+        self._told_ready = self._said_busy = False
         self._handlers = Handlers()
         self._questions = Questions()
         self.inflows: dict[int, Inflow] = {}  # streams among arguments that are read
@@ -416,8 +416,14 @@ class Child:
         """Tell the parent whether calls are welcome; the first yes is what ``ready="call"`` waits for."""
         if yes and not self._told_ready:
             self._tell_ready()
-        else:
-            self.answer(Kind.IDLE if yes else Kind.BUSY, 0, None)
+            if not self._said_busy:
+                return
+        self._said_busy = not yes
+        self.answer(Kind.IDLE if yes else Kind.BUSY, 0, None)
+
+    def go(self, for_good: bool) -> None:
+        """Ask the parent for this child's end."""
+        self.answer(Kind.RETIRE if for_good else Kind.DRAIN, 0, None)
 
     def open_stream(self, number: int, binary: bool) -> Any:
         """What stands for a stream among the arguments of a call."""

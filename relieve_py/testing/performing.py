@@ -210,6 +210,10 @@ class Code:
         """Raises LookupError: a simulated child is given plain arguments."""
         raise LookupError("streams among the arguments of a call are not simulated")
 
+    def go(self, for_good: bool) -> None:
+        """Ask for the child's end."""
+        self.child.send(Frame(Kind.RETIRE if for_good else Kind.DRAIN))
+
     def request(self) -> ipc.Request:
         """Raises LookupError: a simulated child answers with what its functions return."""
         raise LookupError("ipc.request() is not simulated: a function answers with what it returns")

@@ -389,18 +389,47 @@ def test_a_sender_is_told_of_fullness_and_of_room() -> None:
 
 
 @pytest.mark.feature(93)
-@pytest.mark.xfail(strict=True, raises=AttributeError, reason="flow control by the child")
 def test_a_child_asks_for_a_pause_a_drain_or_its_end() -> None:
-    assert callable(relieve_py.ipc.drain)
-    assert callable(relieve_py.ipc.end)
+    with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
+        (task,) = worker
+        recycled, ended = worker.wait_for("recycle"), worker.wait_for("exit")
+        first = worker.get("ask_for", "drain")
+        after = worker.get("pid")
+        assert first.result(T) == ended.result(T)[0].pid
+        assert recycled.result(T)[0].reason == "drain"
+        second = after.result(T)
+        assert second not in (first.result(T), None)
+        worker.add(CallableTask(KITCHEN, name="other"))
+        worker.start().result(T)
+        assert task.get("ask_for", "end").result(T) == second
+        assert task.wait().result(T).code == 0
+        assert task.state is State.STOPPED
+        with pytest.raises(relieve_py.Stopped, match=r"its child asked for that, by ipc.end\(\)"):
+            task.get("pid").result(T)
+        assert worker.get("pid").result(T) == worker.task("other").pid
+
+
+@pytest.mark.feature(93)
+def test_a_program_asks_for_another_run_and_for_its_end() -> None:
+    task = ScriptTask(script("waits.py"), kill_timeout=1)
+    runs = Heard()
+    task.on("running", runs)
+    with task:
+        runs.wait(1)
+        task.send("ask", "drain").result(T)
+        runs.wait(2)
+        task.send("ask", "end").result(T)
+        task.wait().result(T)
+        assert (task.state, task.restarts) == (State.STOPPED, 1)
 
 
 @pytest.mark.feature(94)
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="flow control by the child")
 def test_a_child_that_stays_paused_is_replaced() -> None:
     with CallableTask(KITCHEN, busy_timeout=0.1) as task:
+        recycled = task.wait_for("recycle")
         task.get("busy_until", "never").result(T)
         assert task.get("echo", 1).result(T) == 1
+        assert recycled.result(T)[0].reason == "busy"
 
 
 @pytest.mark.feature(95)

@@ -32,6 +32,7 @@ TASK: dict[str, list[Any]] = {
     "start_timeout": WRONG_SECONDS,
     "kill_timeout": [*WRONG_SECONDS, None],
     "heartbeat": [*WRONG_SECONDS, 0],
+    "busy_timeout": [*WRONG_SECONDS, 0],
     "recycle": [None, 100, True, "calls"],
     "limits": [100, True, {"rss": 100}],
     "dump_stacks": [None, 1, "yes"],

@@ -27,8 +27,9 @@ DEEDS = (
     *("raises",) * 2,
     *("dies", "exits", "sys.exit", "dies after the answer", "dies in the answer"),
     *("sleeps", "sleeps", "hangs", "is stubborn"),
-    *("tells", "is busy", "writes garbage", "freezes", "hangs up"),
+    *("tells", "is busy", "stays busy", "wants another", "wants to leave", "writes garbage", "freezes", "hangs up"),
 )
+WISHES = {"stays busy": Kind.BUSY, "wants another": Kind.DRAIN, "wants to leave": Kind.RETIRE}
 STARTS = (*("ready",) * 12, "slow", "fails", "exits", "dies", "hangs", "writes garbage", "sys.exit")
 
 
@@ -87,6 +88,8 @@ class Actor:
             self.child.send(Frame(Kind.ACCEPTED, frame.number))
         yield None
         deed = self.world.draw(DEEDS)
+        if deed in WISHES and (deed != "stays busy" or self.world.busy_timeout is not None):  # else it is out for ever
+            self.child.send(Frame(WISHES[deed]))
         try:
             yield from self._before(deed, frame)
         except Interrupted:

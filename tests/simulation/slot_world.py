@@ -24,6 +24,7 @@ from relieve_py.surroundings import Surroundings
 from relieve_py.table import CallTable
 from relieve_py.testing.children import SimulatedChild
 from relieve_py.testing.scheduler import Scheduler
+from relieve_py.upkeep import Upkeep
 
 OPTIONS = tuple(
     CallOptions(timeout=timeout, queue_timeout=turn, retries=retries, poison_after=poison, priority=priority)
@@ -125,8 +126,17 @@ class SlotWorld(World):
         heartbeat = self.draw((None, None, None, 4.0))
         life = Lifecycle("t", self.draw(POLICIES), start_timeout, 5.0, self.scheduler.chance, heartbeat)
         recycling = self.draw(RECYCLING)
+        self.busy_timeout = self.draw((None, 3.0))
         recipe = Recipe(self.launcher, PLAN, lambda: OBJECTS, Surroundings())
-        self.slot = Slot(self.told, self.scheduler, life, recipe, SERIALIZER, self.strand, recycle=recycling)
+        self.slot = Slot(
+            self.told,
+            self.scheduler,
+            life,
+            recipe,
+            SERIALIZER,
+            self.strand,
+            upkeep=Upkeep(recycling, self.scheduler.chance, self.busy_timeout),
+        )
         self.life = life
         self.table = self.slot.traffic.table
         self.last_begun: dict[int, int] = {}  # the index of an entry, by priority
@@ -234,7 +244,7 @@ class SlotWorld(World):
     def _closed(self) -> bool:
         """True when the child takes no calls, and this will end."""
         ended = self.life.forced is not None and self._pending(self.slot._timers.get("ladder"))
-        return self.slot.traffic.busy or ended or (self.slot.traffic.closed and self.table.running > 0)
+        return self.slot.traffic._upkeep.busy or ended or (self.slot.traffic.closed and self.table.running > 0)
 
     def _check_waiters(self) -> None:
         slot, state = self.slot, self.life.state

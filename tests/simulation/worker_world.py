@@ -35,6 +35,7 @@ class WorkerWorld(World):
         self.stopped: set[str] = set()  # tasks that nobody wants to run
         self.gone: list[Any] = []  # tasks that were removed
         self.blocked = False  # a caller waits for room
+        self.busy_timeout = self.draw((None, 3.0))
         task = CallableTask(
             "t.py",
             name="t",
@@ -43,6 +44,7 @@ class WorkerWorld(World):
             start_timeout=self.draw((30.0, 2.0)),
             recycle=self.draw(RECYCLING),
             heartbeat=self.draw((None, None, None, 4.0)),
+            busy_timeout=self.busy_timeout,
         )
         task.on("start", self._hear_start)
         task.on("exit", self._hear_exit)

@@ -66,6 +66,7 @@ class World(ABC):
         self.scheduler = scheduler
         Violation.last = LogWatch.fault = None
         self.calm = False  # from here on all goes well
+        self.busy_timeout: float | None = None  # of its tasks
         self.launcher = Launches(self.scheduler, self._actor, self.draw((1000, 1000, 2)))
         self.launcher.world = self
         self.entries: list[Entry] = []
