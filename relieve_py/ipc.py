@@ -67,7 +67,15 @@ class Request(Protocol):
         ...
 
     def respond(self, value: Any = None) -> None:
-        """Answer with that value; what the function returns is then ignored. Raises RuntimeError the second time."""
+        """Answer with that value, or with the items of that iterable if the call is a stream; what the function returns
+        is then ignored. Raises RuntimeError the second time."""
+        ...
+
+    def write(self, item: Any) -> None:
+        """Send one item, if the call is a stream; waits while the reader has too much before it. ``ack()`` ends it.
+
+        Raises TypeError when the call asks for no items, RuntimeError when it is over, EncodeError.
+        """
         ...
 
     def fail(self, error: BaseException) -> None:

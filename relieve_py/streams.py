@@ -13,7 +13,7 @@ from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.replies import Waiter
 from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared, stand_aside
-from relieve_py.wire import STREAM_WINDOW
+from relieve_py.wire import STREAM_BYTES, STREAM_WINDOW
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
@@ -28,7 +28,8 @@ class Items:
         self._items: deque[Encoded] = deque()
         self._ended = self._closed = False
         self._error: BaseException | Encoded | None = None
-        self._taken = 0
+        self._taken = 0  # items that the child does not know of
+        self._held = self._taken_bytes = 0  # the size of those that are here, and of those it does not know of
         self._wakers: list[Callable[[], object]] = []
         self._made_in = copies.here
 
@@ -45,10 +46,11 @@ class Items:
         """One more item came; False when there is no room for it, so that the child must not have sent it."""
         with self.changed:
             self.begun = True
-            if len(self._items) >= STREAM_WINDOW:
+            if len(self._items) >= STREAM_WINDOW or self._held >= STREAM_BYTES:
                 return False
             if not self._ended:
                 self._items.append(item)
+                self._held += len(item.payload)
         self._wake()
         return True
 
@@ -79,6 +81,7 @@ class Items:
         self.done()
         with self.changed:
             self._items.clear()
+            self._held = 0
             self._closed = True
         return self._end(CallCancelled("the stream was closed"))
 
@@ -98,9 +101,13 @@ class Items:
             if not self._items:
                 return None, 0
             item = self._items.popleft()
+            size = len(item.payload)
+            self._held -= size
+            self._taken_bytes += size
             self._taken += 1
-            grant = self._taken if self._taken >= STREAM_WINDOW // 2 and not self._ended else 0
-            self._taken -= grant
+            grant = 0
+            if (self._taken >= STREAM_WINDOW // 2 or self._taken_bytes >= STREAM_BYTES // 2) and not self._ended:
+                grant, self._taken, self._taken_bytes = self._taken, 0, 0
         return item, grant
 
     def take_error(self) -> BaseException | Encoded | None:
@@ -129,7 +136,7 @@ class Items:
 class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
     """The items of a generator in the child, with sync and async iteration; leaving it early cancels the call.
 
-    The child sends ahead at most STREAM_WINDOW items, and goes on as they are taken: memory stays constant.
+    The child sends ahead at most STREAM_WINDOW items or STREAM_BYTES, and goes on as they are taken: memory is bounded.
     """
 
     def __init__(self, call: Call, items: Items) -> None:

@@ -12,11 +12,12 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import BEGUN, FINISHED
+from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
 from relieve_py.serializers import Payload, decode, encode
 from relieve_py.telling import error_payload, missing_payload
-from relieve_py.wire import STREAM_WINDOW, Frame, Kind
+from relieve_py.wire import Frame, Kind
 
 if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
@@ -50,12 +51,38 @@ class Request:
         self.respond(None)
 
     def respond(self, value: Any = None) -> None:
-        """Answer with that value. Raises RuntimeError the second time, EncodeError for what cannot be sent."""
+        """Answer with that value, or with the items of that iterable if the call is a stream. Raises RuntimeError the
+        second time, EncodeError for what cannot be sent."""
         if self.mode == GET:
             payload = encode(self._child.serializer, value, result=value)
             self._answer(Kind.RESULT, payload)
-        else:
-            self._answer(Kind.END, None)
+            return
+        if self.mode == STREAM and value is not None:
+            for item in value:
+                self.write(item)
+        self._answer(Kind.END, None)
+
+    def write(self, item: Any) -> None:
+        """Send one item of a stream. Raises TypeError when the call asks for none, RuntimeError when it is over."""
+        if self.mode != STREAM:
+            raise TypeError(f"{self._what} asks for no items: it was made with get() or call(), not with stream()")
+        self.send_item(encode(self._child.serializer, item, item=item))
+
+    def send_item(self, payload: Payload) -> None:
+        """Send an item when the reader has room for it. Raises RuntimeError when nobody reads any more."""
+        outflow = self._child.outflows.get(self._number)
+        if outflow is None:
+            with self._lock:
+                outflow = self._child.outflows.setdefault(self._number, Outflow())
+        outflow.wait_for_room(len(payload))
+        if self.answered:
+            self._child.outflows.pop(self._number, None)
+            raise RuntimeError(f"{self._what} was answered already")
+        self._child.answer(Kind.ITEM, self._number, payload)
+
+    @property
+    def _what(self) -> str:
+        return f"call {self.id} of {self.method or 'the default function'}"
 
     def fail(self, error: BaseException) -> None:
         """Answer with an error. Raises RuntimeError when it was answered."""
@@ -63,7 +90,7 @@ class Request:
 
     def _answer(self, kind: Kind, payload: Payload | None) -> None:
         if not self.close():
-            raise RuntimeError(f"call {self.id} of {self.method or 'the default function'} was answered already")
+            raise RuntimeError(f"{self._what} was answered already")
         self._child.answer(kind, self._number, payload)
 
     def close(self) -> bool:
@@ -73,6 +100,8 @@ class Request:
                 return False
             self.answered = True
         self._child.requests.pop(self._number, None)
+        if self.mode == STREAM and (outflow := self._child.outflows.pop(self._number, None)) is not None:
+            outflow.let_go()
         return True
 
 
@@ -94,8 +123,6 @@ class Caller:
         self._async_task: tuple[Any, Any] | None = None
         self._runner: Any = None
         self._dropped: set[int] = set()
-        self._credit = threading.Condition(threading.Lock())  # owner: whoever touches _credits
-        self._credits: dict[int, int] = {}
 
     # -- from the watching thread ------------------------------------------------------------------
 
@@ -120,13 +147,6 @@ class Caller:
     def unheeded(self) -> bool:
         """True while the main thread has yet to take note of an interruption."""
         return self._interrupt > 0 and self._interrupt == self._current and self._async_task is None
-
-    def credit(self, number: int, items: int) -> None:
-        """That stream may send so many more items."""
-        with self._credit:
-            if number in self._credits:
-                self._credits[number] += items
-                self._credit.notify_all()
 
     def interrupt_again(self) -> None:
         """The main thread took no note of an interrupt."""
@@ -170,7 +190,6 @@ class Caller:
             except BaseException as error:
                 answer = Kind.ERROR, error_payload(child.serializer, error)
         self._interrupt = 0
-        self._credits.pop(number, None)
         request = child.requests.get(number)
         if answer is not None and (request is None or request.close()):
             child.answer(answer[0], number, answer[1])
@@ -204,7 +223,7 @@ class Caller:
             if result is request:
                 return None
             if mode == STREAM:
-                self._stream(number, result)
+                self._stream(request, result)
                 return Kind.END, None
             if mode == CALL:
                 return Kind.END, None
@@ -250,17 +269,12 @@ class Caller:
             if hasattr(awaitable, "close"):
                 awaitable.close()  # if it was never begun; does nothing to one that is over
 
-    def _stream(self, number: int, items: Any) -> None:
+    def _stream(self, request: Request, items: Any) -> None:
         """Send each item when the reader has room for it."""
-        with self._credit:
-            self._credits[number] = STREAM_WINDOW
         step = self._steps(items)
         try:
             for item in step:
-                with self._credit:
-                    self._credit.wait_for(lambda: self._credits[number] > 0)
-                    self._credits[number] -= 1
-                self._child.answer(Kind.ITEM, number, _encode_result(self._child.serializer, item))
+                request.send_item(_encode_result(self._child.serializer, item))
         finally:
             step.close()
 

@@ -94,10 +94,9 @@ class ConcurrentCaller(Caller):
             request = self._child.requests.get(number)
             if request is not None and request.close():  # its function has returned; the answer was to come later
                 self._child.answer(Kind.END, number, None)
-        with self._credit:
-            if number in self._credits:
-                self._credits[number] += 1  # no thread that waits for room can be interrupted
-                self._credit.notify_all()
+        outflow = self._child.outflows.get(number)
+        if outflow is not None:
+            outflow.let_go()  # no thread that waits for room can be interrupted
         return False
 
     @property
@@ -149,7 +148,6 @@ class ConcurrentCaller(Caller):
         except BaseException as error:
             answer = Kind.ERROR, error_payload(child.serializer, error)
         self._let_go(running)  # again: an interrupt may have come on the way into the first
-        self._credits.pop(number, None)
         with self._lock:
             del self._calls[number]
         request = child.requests.get(number)

@@ -26,6 +26,7 @@ from relieve_py.child.handlers import Handlers
 from relieve_py.child.lastwords import LastWords
 from relieve_py.child.limiting import set_limits
 from relieve_py.child.loading import Exports, load_module, load_program, run_container
+from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import (
     become_child,
     exit_code_of,
@@ -79,6 +80,7 @@ class Child:
         self._told_ready = self._said_busy = False
         self._handlers = Handlers()
         self._questions = Questions()
+        self.outflows: dict[int, Outflow] = {}  # streams that are sent
         self.inflows: dict[int, Inflow] = {}  # streams among arguments that are read
         self._caller = Caller(self)
         self._concurrent: ConcurrentCaller | None = None  # that caller, when it runs many calls at once
@@ -269,8 +271,8 @@ class Child:
                     interrupt(self.main_thread)
             case Kind.RESULT | Kind.ERROR:
                 self._questions.answered(self.serializer, frame)
-            case Kind.CREDIT:
-                self._caller.credit(frame.number, int.from_bytes(frame.payload, "little"))
+            case Kind.CREDIT if (outflow := self.outflows.get(frame.number)) is not None:
+                outflow.credit(int.from_bytes(frame.payload, "little"))
             case Kind.PING:
                 self.answer(Kind.PONG, 0, None)
             case Kind.STOP:
@@ -278,10 +280,16 @@ class Child:
                 self._caller.stop_soon()
                 if self._in_program:
                     interrupt(self.main_thread)
-            case Kind.FEED if (inflow := self.inflows.get(frame.number)) is not None:
-                inflow.arrived(frame)
-            case Kind.FED if (inflow := self.inflows.pop(frame.number, None)) is not None:
-                inflow.arrived(frame)
+            case Kind.FEED | Kind.FED:
+                self._feed(frame)
+
+    def _feed(self, frame: Frame) -> None:
+        """An item of a stream among arguments, or its end."""
+        inflow = self.inflows.get(frame.number)
+        if inflow is not None:
+            if frame.kind == Kind.FED:
+                del self.inflows[frame.number]
+            inflow.arrived(frame)
 
     def _decode_event(self, frame: Frame) -> tuple[str, list[Any]]:
         payload = Payload.of_frame(frame)

@@ -12,12 +12,13 @@ from collections.abc import Callable, Generator
 from typing import NoReturn, Protocol
 
 from relieve_py.child.calling import Interrupted
+from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import exit_code_of
 from relieve_py.launchers.base import Observer
 from relieve_py.serializers import Payload
 from relieve_py.testing.pipes import GARBAGE, ChildEnd
 from relieve_py.testing.scheduler import Scheduler, Source
-from relieve_py.wire import STREAM_WINDOW, Frame, Kind
+from relieve_py.wire import Frame, Kind
 
 Wait = Callable[[], bool] | float | None
 """What a main thread waits for: a condition, so many seconds, or only its turn."""
@@ -81,7 +82,7 @@ class SimulatedChild(Source):
         """It has handlers of its own for the signals that can be handled."""
         self.stopping = False
         self._told = 0  # the number of the last call that its parent sent; -1 once it was asked to stop
-        self.credits: dict[int, int] = {}
+        self.outflows: dict[int, Outflow] = {}
         self.performer: Performer
         self._scheduler = scheduler
         self._end = end
@@ -248,8 +249,8 @@ class SimulatedChild(Source):
             case Kind.RESULT | Kind.ERROR:
                 self.performer.told(frame)
             case Kind.CREDIT:
-                if frame.number in self.credits:
-                    self.credits[frame.number] += int.from_bytes(frame.payload, "little")
+                if frame.number in self.outflows:
+                    self.outflows[frame.number].credit(int.from_bytes(frame.payload, "little"))
             case Kind.CANCEL if not self.deaf:
                 if self._current == frame.number:
                     self._interrupt = frame.number
@@ -348,7 +349,7 @@ class SimulatedChild(Source):
         """Run a call and answer it."""
         number = self.begun = self._current = frame.number
         self._note(f"begins call {number}")
-        self.credits[number] = STREAM_WINDOW
+        self.outflows[number] = Outflow()
         answer: Answer = Kind.END, None
         try:
             if number not in self._dropped:
@@ -363,7 +364,7 @@ class SimulatedChild(Source):
         finally:
             self._current = self._interrupt = 0
             self._dropped = {later for later in self._dropped if later > number}
-            del self.credits[number]
+            del self.outflows[number]
         kind, payload = answer
         self.send(Frame(kind, number) if payload is None else payload.to_frame(kind, number))
 

@@ -140,15 +140,16 @@ class Code:
                 error = thrown
 
     def _stream(self, number: int, items: Any) -> Generator[Wait, None, None]:
-        credits = self.child.credits
+        outflow = self.child.outflows[number]
         for item in self._items(items):
             item = yield from self._finish(item)
             if item is _END:
                 return
-            while credits[number] <= 0:
-                yield lambda: credits[number] > 0
-            credits[number] -= 1
-            self.child.send(encode(self._serializer, item, result=item).to_frame(Kind.ITEM, number))
+            payload = encode(self._serializer, item, result=item)
+            while not outflow.has_room():
+                yield outflow.has_room
+            outflow.sent(len(payload))
+            self.child.send(payload.to_frame(Kind.ITEM, number))
             yield None
 
     def _items(self, items: Any) -> Iterator[Any]:

@@ -3,8 +3,11 @@
 import hashlib
 import os
 import signal
+import threading
+import time
 
-from relieve_py import ipc
+from relieve_py import EncodeError, ipc
+from relieve_py.footprint import resident_bytes
 
 _kept = []
 
@@ -114,8 +117,6 @@ def read_kept():
 
 def later(rows):
     """Answers from another thread, which reads the stream while this one serves other calls."""
-    import threading
-
     request = ipc.request()
     threading.Thread(target=lambda: request.respond(sum(rows))).start()
     return request
@@ -128,3 +129,103 @@ def nothing():
 def open_streams():
     """How many streams this child still knows of."""
     return len(ipc._runtime.inflows)
+
+
+class Growth:
+    """How far the memory of this process has grown above what it was at first, at most."""
+
+    def __init__(self):
+        self._first = resident_bytes(os.getpid())
+        self.most = 0
+
+    def look(self):
+        self.most = max(self.most, resident_bytes(os.getpid()) - self._first)
+
+
+def blocks(n, size):
+    """Blocks of bytes, and in the end how far the memory of this child has grown."""
+    growth = Growth()
+    for _ in range(n):
+        yield bytes(size)
+        growth.look()
+    yield growth.most
+
+
+def swallow(rows):
+    """Is slow at first: how many bytes there were, and how far the memory of this child has grown."""
+    growth, nbytes = Growth(), 0
+    for number, row in enumerate(rows):
+        nbytes += len(row)
+        if number == 0:
+            time.sleep(0.4)
+        growth.look()
+    return nbytes, growth.most
+
+
+def swallow_file(file):
+    growth, nbytes = Growth(), 0
+    while block := file.read(1 << 20):
+        nbytes += len(block)
+        growth.look()
+    return nbytes, growth.most
+
+
+def push(n):
+    """Sends the items of a stream by hand, and ends it."""
+    request = ipc.request()
+    for item in range(n):
+        request.write(item)
+    request.ack()
+    return "ignored"
+
+
+def push_later(n):
+    """The same from a thread, after the function has returned."""
+    request = ipc.request()
+
+    def work():
+        try:
+            for item in range(n):
+                request.write(item)
+            request.respond(range(n, n + 3))
+        except RuntimeError as error:
+            ipc.send("refused", str(error))
+
+    threading.Thread(target=work).start()
+    return request
+
+
+@ipc.callback
+def push_by_callback(n, done):
+    done(range(n))
+
+
+def write_or_why_not():
+    request = ipc.request()
+    try:
+        request.write(1)
+    except TypeError as error:
+        return str(error)
+
+
+def write_after_the_end():
+    request = ipc.request()
+    request.write(1)
+    request.ack()
+    try:
+        request.write(2)
+    except RuntimeError as error:
+        ipc.send("refused", str(error))
+
+
+def write_what_cannot_be_sent():
+    request = ipc.request()
+    try:
+        request.write(item for item in "ab")
+    except EncodeError:
+        request.write(2)
+    request.ack()
+
+
+def outflows():
+    return len(ipc._runtime.outflows)

@@ -152,8 +152,9 @@ class Actor:
 
     def _items(self, frame: Frame) -> Generator[Wait, None, None]:
         for _ in range(self.world.draw((0, 1, 3, 40))):
-            while self.child.credits[frame.number] <= 0:
-                yield lambda: self.child.credits[frame.number] > 0
-            self.child.credits[frame.number] -= 1
+            outflow = self.child.outflows[frame.number]
+            while not outflow.has_room():
+                yield outflow.has_room
+            outflow.sent(len(NOTHING))
             self.child.send(NOTHING.to_frame(Kind.ITEM, frame.number))
             yield None
