@@ -26,6 +26,7 @@ from relieve_py.health import TaskHealth
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
 from relieve_py.output import OutputLine
+from relieve_py.publishing import publisher, show_if_asked_for
 from relieve_py.replies import Reply, gather, one_by_one
 from relieve_py.stats import History, WorkerStats, states_of
 from relieve_py.tasks import CallableTask, ForkTask, Task
@@ -51,6 +52,7 @@ class Worker(Entered, Listening):
         self._made_in = copies.here
         _all.add(self)
         self.add(*tasks)
+        show_if_asked_for(self)
 
     def _forget(self) -> None:
         """In a process that was just forked: the tasks belong to the original."""
@@ -290,6 +292,18 @@ class Worker(Entered, Listening):
     def health(self) -> tuple[TaskHealth, ...]:
         """How each child is now, by psutil, in the order of the tasks. They are looked at on this thread."""
         return tuple(task.health() for task in self)
+
+    def publish(self) -> None:
+        """Show this worker to ``relieve top`` of the same user, until ``unpublish()``. Raises OSError.
+
+        With the environment variable ``RELIEVE_TOP=1`` every worker is shown.
+        """
+        self._must_be_mine()
+        publisher.show(self)
+
+    def unpublish(self) -> None:
+        """Show it no more."""
+        publisher.hide(self)
 
     def to_dict(self) -> dict[str, Any]:
         """What it is, its numbers, and each task with its numbers and health, as plain data for json."""

@@ -146,7 +146,7 @@ main(["map", "json", "x"])
 
 
 def test_help_and_version_are_no_wrong_use() -> None:
-    for args in (["--help"], ["map", "-h"], ["run", "--help"], ["queue", "--help"], ["--version"]):
+    for args in (["--help"], ["map", "-h"], ["run", "--help"], ["queue", "--help"], ["top", "-h"], ["--version"]):
         done = relieve(*args)
         assert (done.returncode, done.stderr) == (0, "")
         assert done.stdout.startswith("relieve" if args == ["--version"] else "Usage: relieve")

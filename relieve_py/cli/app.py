@@ -147,6 +147,34 @@ def queue_command(
     return QueueSession(found, source, chosen, progress=not quiet).run()
 
 
+@relieve.command("top", short_help="Show the workers of running programs.")
+@click.argument("pid", type=click.IntRange(min=1), required=False)
+@click.option("--once", is_flag=True, help="One picture, and the end: so it is when standard output is no terminal.")
+@click.option("--json", "as_json", is_flag=True, help="Each program as a line of JSON, and the end.")
+@click.option(
+    "--interval",
+    type=float,
+    default=1.0,
+    callback=_seconds,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two pictures.",
+)
+def top_command(**options: Any) -> int:
+    """Show the workers of the program PID, or of all programs of yours that let you, with their tasks: state,
+    processor time, memory, calls, and percentiles of how long they took.
+
+    A program that was started with RELIEVE_TOP=1 in its environment shows all its workers; any program shows those
+    for which it calls worker.publish(). Only its own user can look, and nothing can be changed.
+
+    q ends it. The exit status is 0 then and when the program has ended, 130 after Ctrl-C, and 2 when there is no such
+    program.
+    """
+    from relieve_py.cli.top import TopOptions, run_top
+
+    return run_top(TopOptions(**options))
+
+
 def run(args: Sequence[str] | None) -> int:
     """Run the command; its exit status."""
     try:
