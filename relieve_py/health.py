@@ -48,7 +48,7 @@ class Sampler:
     """Looks at one child after another of a task, on whatever thread asks."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # owner: whoever looks
+        self._lock = threading.RLock()  # owner: whoever looks, also in a signal handler
         self._pid: int | None = None
         self._samples: list[tuple[float, float]] = []  # two at most: when, and cpu_seconds then
 

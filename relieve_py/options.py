@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
@@ -39,6 +40,7 @@ class TaskKeywords(TypedDict, total=False):
     dump_stacks: bool
     threads: int | None
     output: Any
+    log: int | str | None
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -64,6 +66,15 @@ def _is_tuple(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
 
 def _as_dict(env: Any) -> Any:
     return dict(env) if isinstance(env, Mapping) else env or {}
+
+
+def _as_level(level: Any) -> Any:
+    if not isinstance(level, str):
+        return level
+    known = logging.getLevelNamesMapping()
+    if level not in known:
+        raise ValueError(f"log must be one of {', '.join(known)}, a number or None, not {level!r}")
+    return known[level]
 
 
 def _as_limits(limits: Any) -> Any:
@@ -129,6 +140,11 @@ class TaskOptions:
     """Where what the children print goes: ``"inherit"``, ``"capture"``, ``"log"``, a path, a function of each line, or
     an ``Output``, which says more of it."""
 
+    log: int | None = attrs.field(default=None, converter=_as_level)
+    """The level, such as ``"INFO"`` or ``logging.INFO``, from which on the child's log records are sent to the parent,
+    and logged there by the loggers of the same names; ``record.task`` is the task's name. None: they stay in the
+    child."""
+
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and (not isinstance(value, str) or not value):
@@ -184,6 +200,13 @@ class TaskOptions:
     def _yes_or_no(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, bool):
             raise TypeError(f"dump_stacks must be True or False, not {value!r}")
+
+    @log.validator
+    def _level(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
+            raise TypeError(f"log must be a level of the module logging, or None, not {value!r}")
+        if value is not None and value < 0:
+            raise ValueError(f"log must be a level from 0 on, not {value!r}")
 
     @threads.validator
     def _whole(self, attribute: attrs.Attribute[Any], value: Any) -> None:

@@ -37,7 +37,7 @@ class Tail:
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._lock = threading.Lock()  # owner: whoever touches the lines
+        self._lock = threading.RLock()  # owner: whoever touches the lines, also in a signal handler
         self._lines: deque[tuple[float, str, bytes]] = deque()
         self._size = 0
 

@@ -87,7 +87,7 @@ class Publisher:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()  # owner: whoever publishes or stops to
+        self._lock = threading.RLock()  # owner: whoever publishes or stops to, also in a signal handler
         self._shown: dict[int, weakref.ref[Published]] = {}
         self._socket: socket.socket | None = None
         self._path = ""

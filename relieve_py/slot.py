@@ -43,6 +43,7 @@ from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED
 from relieve_py.recipe import Recipe
+from relieve_py.records import Records
 from relieve_py.reload import Reload
 from relieve_py.replies import Reply, fail_after, settle_in_order
 from relieve_py.serializers import Serializer
@@ -371,6 +372,10 @@ class Slot:
 
     # -- what the child says: with the turn to read ------------------------------------------------
 
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self.life.name)
+
     def heard(self, birth: Birth, frame: Frame) -> None:
         """A frame of the child. Raises ProtocolError for one that a child must not send."""
         if self.traffic.answered(frame):
@@ -378,6 +383,9 @@ class Slot:
         match frame.kind:
             case Kind.EVENT:
                 self._inbox.put(birth, frame)
+                return
+            case Kind.RECORD:
+                self._records.put(frame.payload)
                 return
             case Kind.READY:
                 names = exports_of(frame)

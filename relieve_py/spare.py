@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import signal
 from collections.abc import Callable
 
@@ -11,6 +12,7 @@ from relieve_py.errors import ProtocolError, RelieveError, StartError
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.recipe import Recipe
+from relieve_py.records import Records
 from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor
 from relieve_py.wire import Frame, Kind
@@ -125,6 +127,10 @@ class Spare:
 
     # -- what the child says -----------------------------------------------------------------------
 
+    @functools.cached_property
+    def _records(self) -> Records:
+        return Records(self._name)
+
     def heard(self, birth: Birth, frame: Frame) -> None:
         """A frame of the child. Raises ProtocolError for one that a child without calls must not send."""
         match frame.kind:
@@ -132,6 +138,8 @@ class Spare:
                 self.exports = exports_of(frame)
                 if self.ready:
                     self._settled(self)
+            case Kind.RECORD:  # also of one that will not become ready
+                self._records.put(frame.payload)
             case Kind.FAILED:
                 self._fail(start_error_of(self._serializer, frame, self._name))
             case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.DRAIN | Kind.RETIRE | Kind.LEAVING:

@@ -23,7 +23,7 @@ class Tally:
         self.most_queued = 0
         self.latency = Sketch()
         self.queue_time = Sketch()
-        self._lock = threading.Lock()  # owner: whoever counts what is no value
+        self._lock = threading.RLock()  # owner: whoever counts what is no value; a signal handler may do so in between
 
     def fold(self) -> None:
         """Under the slot's lock: count what is recent."""

@@ -79,6 +79,7 @@ class _Core:
             limits=options.limits.of_the_system,
             dump_stacks=options.dump_stacks,
             line_buffered="stdout" in options.output.targets,
+            log_level=options.log,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
         supervisor = self.supervisor = shared()

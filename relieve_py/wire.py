@@ -69,6 +69,7 @@ class Kind(IntEnum):
     FED = 24  # parent: that stream has ended; flags say how
     DRAIN = 25  # child: another in my place, once what is here is finished
     RETIRE = 26  # child: I want to leave for good, once what is here is finished
+    RECORD = 27  # child: a log record, as JSON
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33

@@ -20,6 +20,7 @@ class Plan:
         "kind",
         "limits",
         "line_buffered",
+        "log_level",
         "name",
         "program",
         "ready_on_call",
@@ -41,6 +42,7 @@ class Plan:
         limits: dict[str, int],
         dump_stacks: bool,
         line_buffered: bool = False,
+        log_level: int | None = None,
     ) -> None:
         self.name = name
         self.kind = kind  # "path", "module" or "object"
@@ -53,6 +55,7 @@ class Plan:
         self.limits = limits  # names of ``resource`` and their values
         self.dump_stacks = dump_stacks  # when asked by signal
         self.line_buffered = line_buffered  # write each line of standard output when it is printed
+        self.log_level = log_level  # of log records that the parent gets
 
 
 class Objects:

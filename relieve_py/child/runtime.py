@@ -76,6 +76,7 @@ class Child:
         self._take: Callable[[Frame], object] = self._inbox.append  # of a call
         self._watching = False
         self._stopping = False
+        self._log_no_more: Callable[[], object] = int  # ends what sends log records
         self._in_program = False
         self._told_ready = self._said_busy = False
         self._handlers = Handlers()
@@ -135,6 +136,8 @@ class Child:
         sys.path[:] = plan.sys_path
         if plan.cwd is not None:
             os.chdir(plan.cwd)
+        if plan.log_level is not None:
+            self._forward_logs(plan.log_level)
         if plan.concurrency > 1:
             from relieve_py.child.concurrent import ConcurrentCaller
 
@@ -148,6 +151,11 @@ class Child:
         for container in objects.containers:
             run_container(container, ipc)
         return objects
+
+    def _forward_logs(self, level: int) -> None:
+        from relieve_py.child.logs import forward
+
+        self._log_no_more = forward(level, lambda record: self.answer(Kind.RECORD, 0, Payload(record)))
 
     def leaving(self) -> None:
         """A call has ended this child. Threads that go on may not keep it, and the call, for ever: the parent looks."""
@@ -386,6 +394,7 @@ class Child:
         """In a process that user code forked: the channel stays with this child."""
         self._channel.close()
         self._last_words.let_go()
+        self._log_no_more()
         ipc._set_runtime(None)
 
     # -- for what tests programs against this library ----------------------------------------------

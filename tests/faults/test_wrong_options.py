@@ -38,6 +38,7 @@ TASK: dict[str, list[Any]] = {
     "dump_stacks": [None, 1, "yes"],
     "output": [None, 1, "captrue", "", b"a.log"],
     "concurrency": ["4", 0, -1, 1.5, True, None, 1001],
+    "log": ["info", "", True, 1.5, -1],
     "threads": ["4", 0, -1, 1.5, True],
 }
 POLICY: dict[str, list[Any]] = {
