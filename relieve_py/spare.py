@@ -14,7 +14,7 @@ from relieve_py.messages import exports_of, start_error_of
 from relieve_py.recipe import Recipe
 from relieve_py.records import Records
 from relieve_py.serializers import Serializer
-from relieve_py.supervisor import Supervisor
+from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.wire import Frame, Kind
 
 
@@ -34,6 +34,7 @@ class Spare:
         self._serializer = serializer
         self._line = Line(self, supervisor, locks.new())  # owner of the lock: the I/O thread, which uses the line
         self.birth: Birth | None = None  # until a slot takes it, or it has ended
+        self._timer: Timer | None = None  # until then; it would keep this, and the task, until it is due
 
     @property
     def ready(self) -> bool:
@@ -54,12 +55,14 @@ class Spare:
             self._line.post(boot)
         birth.launch(recipe.launcher)
         if start_timeout is not None:
-            self._supervisor.at(self._supervisor.now() + start_timeout, self._too_late, start_timeout)
+            due = self._supervisor.now() + start_timeout
+            self._timer = self._supervisor.at(due, self._too_late, start_timeout)
 
     def give(self) -> Birth:
         """The child, whose line the caller opens. Only while ``ready``."""
         birth, self.birth = self.birth, None
         assert birth is not None
+        self._disarm()
         with self._line.lock:
             self._line.release(birth)
         return birth
@@ -95,7 +98,13 @@ class Spare:
 
     def _close(self, birth: Birth) -> None:
         self.birth = None
+        self._disarm()
         self._line.close(birth)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     # -- what becomes of the launch ----------------------------------------------------------------
 
