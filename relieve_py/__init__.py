@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from relieve_py.calls import PendingCall as PendingCall
     from relieve_py.cloud import CloudWorker as CloudWorker
     from relieve_py.cpus import usable_cpus as usable_cpus
+    from relieve_py.elastic import ElasticSize as ElasticSize
     from relieve_py.errors import AlreadyRunning as AlreadyRunning
     from relieve_py.errors import CallCancelled as CallCancelled
     from relieve_py.errors import CalledFromHandler as CalledFromHandler
@@ -68,6 +69,7 @@ _HOMES = {
     "calls": ("Outcome", "PendingCall"),
     "cloud": ("CloudWorker",),
     "cpus": ("usable_cpus",),
+    "elastic": ("ElasticSize",),
     "errors": (
         "AlreadyRunning",
         "CallCancelled",

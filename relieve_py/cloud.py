@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
@@ -11,12 +12,14 @@ from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
 from relieve_py.dispatch import Dispatcher
+from relieve_py.elastic import Elasticity, ElasticSize, size_of
 from relieve_py.errors import AlreadyRunning, NotRunning
 from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Remote, call_options
 from relieve_py.replies import Reply, fail_after, gather
+from relieve_py.scaling import Scaler
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
@@ -27,17 +30,19 @@ from relieve_py.workers import Worker
 class CloudWorker(Remote, Worker):
     """Balances calls over its tasks: each goes to the one that ``strategy`` chooses among those with room.
 
-    ``size`` is how many tasks there are, made by cloning the given ones; None takes them as they are. Calls wait in one
-    queue of at most ``max_pending``; ``when_full`` is ``"wait"``, ``"raise"``, ``"drop_oldest"`` or ``"drop_newest"``.
-    It may be a function: it is asked on the caller's thread about each PendingCall that finds no room, and answers with
-    one of these, or with ``"queue"`` to have it queued all the same; what it raises the caller gets.
+    ``size`` is how many tasks there are, made by cloning the given ones; None takes them as they are. With
+    ``(min, max)``, or an ElasticSize, there are more while calls have to wait, and fewer while not all are needed.
+    Calls wait in one queue of at most ``max_pending``; ``when_full`` is ``"wait"``, ``"raise"``, ``"drop_oldest"`` or
+    ``"drop_newest"``. It may be a function: it is asked on the caller's thread about each PendingCall that finds no
+    room, and answers with one of these, or with ``"queue"`` to have it queued all the same; what it raises the caller
+    gets.
     ``retries`` is a number, or a RetryPolicy, for every call. Wrong options raise TypeError or ValueError.
     """
 
     def __init__(
         self,
         *tasks: CallableTask,
-        size: int | None = None,
+        size: int | tuple[int, int] | ElasticSize | None = None,
         strategy: Any = "round-robin",
         max_pending: int | None = None,
         when_full: str | Callable[[PendingCall], str] = "wait",
@@ -48,7 +53,12 @@ class CloudWorker(Remote, Worker):
             raise TypeError(
                 "CloudWorker needs a task to start from, as in CloudWorker(CallableTask('task.py'), size=4)"
             )
-        self._dispatcher = Dispatcher(self, Chooser(strategy), Backlog(max_pending, when_full))
+        limits = None if size is None else size_of(size)
+        chooser = Chooser(strategy)
+        if limits is not None:
+            _check_elastic(limits, chooser)
+        self._scaler: Scaler | None = None
+        self._dispatcher = Dispatcher(self, chooser, Backlog(max_pending, when_full))
         self._intake = Intake(self._dispatcher)
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
         self._starting = locks.new()  # owner: the first caller, who starts the tasks
@@ -56,8 +66,9 @@ class CloudWorker(Remote, Worker):
         super().__init__(*tasks, name=name)
         # By way of the I/O thread: the collector may run this in the middle of a lock.
         weakref.finalize(self, shared().post_from_finalizer, self._dispatcher.close).atexit = False
-        if size is not None:
-            self._grow_to(_checked_size(size))
+        if limits is not None:
+            self._grow_to(limits.min)
+            self._scale(limits)
 
     def _forget(self) -> None:
         super()._forget()
@@ -76,22 +87,32 @@ class CloudWorker(Remote, Worker):
 
     def _joined(self, task: Task) -> None:
         self._dispatcher.joined(task)
+        if self._scaler is not None:
+            self._scaler.tasks_changed()
 
     def _left(self, task: Task) -> None:
         self._dispatcher.left(task)
+        if self._scaler is not None:
+            self._scaler.tasks_changed()
 
-    def resize(self, size: int) -> Reply:
+    def resize(self, size: int | tuple[int, int] | ElasticSize) -> Reply:
         """Have so many tasks: clones of the first ones are added, or the least busy are let go, after what they run.
 
-        The Reply gives the worker once the new ones are ready and the old ones gone. Raises TypeError or ValueError.
+        As at construction, ``(min, max)`` or an ElasticSize makes the size elastic within these limits, and a number
+        fixes it. The Reply gives the worker once the new ones are ready and the old ones gone, which takes as long as
+        what they run. Raises TypeError or ValueError.
         """
-        _checked_size(size)
+        limits = size_of(size)
+        _check_elastic(limits, self._dispatcher.chooser)
+        if self._scaler is not None:
+            self._scaler.end()
         changes: list[Reply] = []
-        while len(self) > size:
-            leaving = min(self, key=lambda task: task.load)
-            changes.append(self.remove(leaving))
+        while len(self) > limits.max:
+            leaving = min(reversed(list(self)), key=lambda task: task.load)
+            changes.append(self.remove(leaving, math.inf))
         started = any(task.state is not State.NEW for task in self)
-        added = self._grow_to(size)
+        added = self._grow_to(limits.min)
+        self._scale(limits)
         if started:
             changes += [self._started(task) for task in added]
         return gather(changes, self.emitter.strand, self._all_started)
@@ -106,11 +127,34 @@ class CloudWorker(Remote, Worker):
 
     def _grow_to(self, size: int) -> list[CallableTask]:
         added = []
-        for place in range(size - len(self)):
-            task = self._templates[place % len(self._templates)].clone()
+        while len(self) < size:
+            task = self._templates[len(self) % len(self._templates)].clone()
             self.add(task)
             added.append(task)
         return added
+
+    # -- elastic size: called on a strand of the scaler's ------------------------------------------
+
+    def _scale(self, limits: ElasticSize) -> None:
+        """Keep the size within these limits from now on."""
+        elastic = limits.max > limits.min
+        self._scaler = Scaler(self, self, self._dispatcher, Elasticity(limits)) if elastic else None
+        if self._scaler is not None:
+            self._scaler.tasks_changed()
+
+    def grow_by(self, count: int) -> None:
+        """Add so many tasks and start them, unless the worker is being stopped. Used by elastic sizes."""
+        added = self._grow_to(len(self) + count)
+        for task in added:
+            self._started(task).mark_seen()
+            if self._dispatcher.at_rest:  # it was stopped meanwhile, and knew nothing of this task
+                task.stop().mark_seen()
+
+    def shrink_by(self, count: int) -> None:
+        """Let so many tasks go, as far as they are idle; those that came last go first. Used by elastic sizes."""
+        idle = [task for task in reversed(list(self)) if not task.load and task.state is not State.STARTING]
+        for task in idle[:count]:
+            self.remove(task, math.inf).mark_seen()
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -243,9 +287,8 @@ class CloudWorker(Remote, Worker):
         return self._dispatcher.numbers(super()._numbers())
 
 
-def _checked_size(size: Any) -> int:
-    if isinstance(size, bool) or not isinstance(size, int):
-        raise TypeError(f"size must be a whole number, not {size!r}")
-    if size < 1:
-        raise ValueError(f"size must be at least 1, not {size!r}")
-    return size
+def _check_elastic(limits: ElasticSize, chooser: Chooser) -> None:
+    if limits.max > limits.min and chooser.waits:
+        raise ValueError(
+            "size must be a number with a strategy that has each call wait for the task of its choice, such as 'sticky'"
+        )

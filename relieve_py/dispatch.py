@@ -13,6 +13,7 @@ from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, Carrier, Mode
 from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
+from relieve_py.elastic import Elasticity
 from relieve_py.errors import CallTimeout, NotRunning, RelieveError, Stopped, StrategyError
 from relieve_py.lifecycle import State
 from relieve_py.pressure import Pressure
@@ -41,6 +42,8 @@ class Dispatcher:
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
         self.paused = False  # no call is given to a task
         self._pressure = Pressure()
+        self.on_wait: Callable[[], object] | None = None  # called when a call has to wait for a task
+        self.elasticity: Elasticity | None = None  # what counts how many tasks are needed
         self.drain_waiters: list[Reply] = []
         self._room_waiters: list[Reply] = []
 
@@ -99,6 +102,11 @@ class Dispatcher:
     def refuses(self) -> bool:
         """True when no new calls are taken."""
         return self._stopping or self._flushing
+
+    @property
+    def at_rest(self) -> bool:
+        """True while no call is given to a task: after stop(), or pause()."""
+        return self._stopping or self.paused
 
     def refusal(self) -> Stopped:
         """Why no new calls are taken."""
@@ -255,7 +263,11 @@ class Dispatcher:
             if candidates:
                 self.backlog.pop()
                 self.backlog.out += 1
+                if self.elasticity is not None:
+                    self.elasticity.out(self.backlog.out)
             else:
+                if self.elasticity is not None:
+                    self.elasticity.waits()
                 self._tell_unavailable()
                 self.keep()
             if candidates or lost:
@@ -263,6 +275,8 @@ class Dispatcher:
         if not candidates:
             if not self.paused:
                 self._wake_one()
+                if self.on_wait is not None:
+                    self.on_wait()
             for call in lost:
                 self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
             return False

@@ -7,6 +7,7 @@ slot carries them out.
 from __future__ import annotations
 
 import enum
+import math
 import random
 import signal
 from collections import deque
@@ -107,6 +108,7 @@ class Lifecycle:
         self._random = random
         self._next = State.STOPPED  # what STOPPING leads to
         self._refused: RelieveError | None = None  # why the last child was the last
+        self._patience = 0.0  # until when a child that was asked to leave may take
         self._retired = False  # the child asked for its end
         self._disowned = False  # this is a forked copy, and what runs belongs to the original
         self._asked = False  # the user asked for this start, and is told at once when the script refuses it
@@ -156,8 +158,9 @@ class Lifecycle:
         return self._launch(now)
 
     def stop(self, now: float, timeout: float | None = None) -> list[Instruction]:
-        """Finish and leave; killed after ``timeout`` seconds (``kill_timeout`` if None)."""
+        """Finish and leave; killed after ``timeout`` seconds (``kill_timeout`` if None), of several stops the first."""
         self.stops += 1
+        grace = self.kill_timeout if timeout is None else timeout
         match self.state:
             case State.NEW | State.WAITING | State.ASLEEP | State.FAILED:
                 return [*self._move(State.STOPPED), Disarm("restart"), Refuse(self._stopped()), Settle("stop")]
@@ -165,8 +168,8 @@ class Lifecycle:
                 return [Settle("stop")]
             case State.STOPPING:
                 self._next = State.STOPPED
-                return [Refuse(self._stopped())]
-        grace = self.kill_timeout if timeout is None else timeout
+                sooner = now + grace < self._patience
+                return [Refuse(self._stopped()), *(self._wait_until(now + grace) if sooner else [])]
         return [*self._leave_for(State.STOPPED), Refuse(self._stopped()), *self._ask_stop(now + grace)]
 
     def kill(self, now: float, signum: int) -> list[Instruction]:
@@ -176,7 +179,7 @@ class Lifecycle:
         self.stops += 1
         ending: list[Instruction] = [Kill(self.generation, signum)]
         if signum != signal.SIGKILL:
-            ending.append(Arm("grace", now + self.kill_timeout, self.generation))
+            ending += self._wait_until(now + self.kill_timeout)
         return [*self._leave_for(State.STOPPED), Refuse(self._stopped()), *ending]
 
     def restart(self, now: float) -> list[Instruction]:
@@ -269,7 +272,12 @@ class Lifecycle:
         return [*moved, Disarm("start"), Disarm("heartbeat")]
 
     def _ask_stop(self, due: float) -> list[Instruction]:
-        return [AskStop(), Arm("grace", due, self.generation)]
+        return [AskStop(), *self._wait_until(due)]
+
+    def _wait_until(self, due: float) -> list[Instruction]:
+        """For so long the child may take to leave; infinite: as long as it likes."""
+        self._patience = due
+        return [Arm("grace", due, self.generation)] if due < math.inf else []
 
     def disown(self) -> None:
         """In a process that was just forked: whatever runs belongs to the original."""

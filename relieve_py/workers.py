@@ -48,6 +48,7 @@ class Worker(Entered, Listening):
         self._waiters = Waiters()
         self._lock = threading.Condition(locks.new())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
+        self._leaving: tuple[Task, ...] = ()  # that were removed, and have a child all the same
         self._history = History()
         self._made_in = copies.here
         _all.add(self)
@@ -108,19 +109,24 @@ class Worker(Entered, Listening):
                 task._followed_by = (*task._followed_by, self)
             self._joined(task)
 
-    def remove(self, task: Task | str) -> Reply:
-        """Let a task go: it is stopped, and never restarted. The Reply gives its exit record. Raises KeyError."""
+    def remove(self, task: Task | str, timeout: float | None = None) -> Reply:
+        """Let a task go: it is stopped, and never restarted. The Reply gives its exit record. Raises KeyError.
+
+        It has ``timeout`` seconds (``kill_timeout``) to finish what it runs, which may be ``math.inf``.
+        """
         member = self.task(task if isinstance(task, str) else task.name)
         with self._lock:
             self._members = {name: other for name, other in self._members.items() if other is not member}
+            self._leaving = (*self._leaving, member)
             self._history.leaves(member)
         self._left(member)
-        stopped = member.stop()
+        stopped = member.stop(timeout)
         stopped.when_settled(lambda: self._unfollow(member))
         return stopped
 
     def _unfollow(self, task: Task) -> None:
         with self._lock:
+            self._leaving = tuple(other for other in self._leaving if other is not task)
             self._history.left(task)
         task._core.voice.unfollow(self._ears)
         task._followed_by = tuple(other for other in task._followed_by if other is not self)
@@ -153,11 +159,17 @@ class Worker(Entered, Listening):
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let every child finish and leave. The Reply gives the exit records, in the order of the tasks."""
-        return gather([task.stop(timeout) for task in self], self.emitter.strand, _results)
+        return self._end(lambda task: task.stop(timeout))
 
     def kill(self, signum: int = signal.SIGKILL) -> Reply:
         """Make every child leave now. The Reply gives the exit records, in the order of the tasks."""
-        return gather([task.kill(signum) for task in self], self.emitter.strand, _results)
+        return self._end(lambda task: task.kill(signum))
+
+    def _end(self, end: Callable[[Task], Reply]) -> Reply:
+        """Also what was removed and has not left yet; but that has no record here."""
+        tasks = list(self)
+        replies = [end(task) for task in (*tasks, *self._leaving)]
+        return gather(replies, self.emitter.strand, lambda replies: _results(replies[: len(tasks)]))
 
     def restart(self) -> Reply:
         """Restart every task. The Reply gives the worker once all are ready again. It raises StartError; or Stopped

@@ -18,6 +18,7 @@ NAMES = {
     "CallableTask",
     "CloudWorker",
     "DecodeError",
+    "ElasticSize",
     "EncodeError",
     "Event",
     "Feed",

@@ -16,6 +16,7 @@ import relieve_py
 from relieve_py import (
     CallableTask,
     CloudWorker,
+    ElasticSize,
     PendingCall,
     QueueWorker,
     ScriptTask,
@@ -65,13 +66,18 @@ def test_a_pool_of_fixed_size(cloud: CloudWorker) -> None:
 
 
 @pytest.mark.feature(69)
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="elastic size")
 def test_a_pool_of_elastic_size() -> None:
-    with CloudWorker(CallableTask(KITCHEN), size=(1, 3)) as worker:
+    size = ElasticSize(1, 3, grow_after=0.02, shrink_after=0.3)
+    with CloudWorker(CallableTask(KITCHEN), size=size) as worker:
         assert len(worker) == 1
-        for reply in [worker.get("nap", 0.1) for _ in range(12)]:
-            reply.result(T)
+        began, left = Heard(), Heard()
+        worker.on("start", began)
+        worker.on("exit", left)
+        pids = {reply.result(T) for reply in [worker.get("nap", 0.05) for _ in range(20)]}
+        assert 1 < len(pids) <= 3
         assert 1 < worker.stats().size <= 3
+        assert {record.code for (record,) in left.wait(len(began.wait(1)))} == {0}, "they were let go"
+        assert len(worker) == 1
 
 
 @pytest.mark.feature(70)

@@ -11,7 +11,7 @@ from ledger import Entry, Violation
 from slot_world import MODES, OPTIONS, OVER, POLICIES, RECYCLING
 from worlds import OnPurpose, World
 
-from relieve_py import CallableTask, CloudWorker
+from relieve_py import CallableTask, CloudWorker, ElasticSize
 from relieve_py.backlog import ANSWERS, WHEN_FULL
 from relieve_py.calls import DEFAULTS, Mode
 from relieve_py.errors import AlreadyRunning, RelieveError, Stopped
@@ -19,6 +19,7 @@ from relieve_py.lifecycle import State
 from relieve_py.remote import Bound
 from relieve_py.testing.scheduler import Scheduler, Stuck
 
+ELASTIC = ElasticSize(1, 4, grow_after=0.5, shrink_after=3.0)
 FLOW = ("pause", "resume", "flush")
 
 
@@ -51,7 +52,7 @@ class WorkerWorld(World):
         task.on("*", self._raise)
         self.worker = CloudWorker(
             task,
-            size=size or self.draw((2, 1, 3, 6)),
+            size=size or self.draw((2, 1, 3, 6) if self.strategy.waits else (2, 1, 3, 6, ELASTIC)),
             strategy=self.strategy,
             max_pending=self.draw((None, None, 2)),
             when_full=self.draw((*WHEN_FULL, lambda call: self.draw(ANSWERS))),
@@ -126,7 +127,7 @@ class WorkerWorld(World):
                 return getattr(target, what)(self.draw((None, 2.0)))
             case "resize":
                 before = list(self.worker)
-                reply = self.worker.resize(self.draw((1, 2, 4)))
+                reply = self.worker.resize(self.draw((1, 2, 4) if self.strategy.waits else (1, 2, 4, ELASTIC)))
                 self._left([task for task in before if task not in list(self.worker)])
                 return reply
             case "remove":
@@ -150,6 +151,7 @@ class WorkerWorld(World):
         return True
 
     def check(self) -> None:
+        self._left([task for task in self.worker._leaving if task not in self.gone])
         if self.strategy.broken:
             raise Violation(self.strategy.broken)
 
