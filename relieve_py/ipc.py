@@ -46,6 +46,10 @@ class Runtime(Protocol):
         """Ask the parent for this child's end, and, if not for good, for another in its place."""
         ...
 
+    def before_kill(self, function: Callable[[], object]) -> None:
+        """Have it run when this child is about to be killed."""
+        ...
+
     def request(self) -> Request:
         """The call that runs here."""
         ...
@@ -176,6 +180,22 @@ def end() -> None:
     its task with it. It has another child only when somebody starts it."""
     if _runtime is not None:
         _runtime.go(True)
+
+
+def before_kill(function: Callable[[], Any]) -> Callable[[], Any]:
+    """Call ``function()`` when this child is about to be killed, which SIGTERM says: it did not leave within
+    ``kill_timeout``, or does not react; or somebody calls ``task.kill(signal.SIGTERM)``. Also a decorator.
+
+    It runs in the main thread, in the middle of what that does, unless that is in C code which does not come back. If
+    it takes longer than a quarter of a second, SIGKILL comes in between (than ``kill_timeout`` after
+    ``task.kill(signal.SIGTERM)``). Of a SIGKILL, which ``task.kill()`` sends, there is no notice. Raises ValueError in
+    another thread than the main one.
+    """
+    if not callable(function):
+        raise TypeError(f"before_kill takes a function, not {function!r}")
+    if _runtime is not None:
+        _runtime.before_kill(function)
+    return function
 
 
 def request() -> Request:

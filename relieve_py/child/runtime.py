@@ -26,6 +26,7 @@ from relieve_py.child.handlers import Handlers
 from relieve_py.child.lastwords import LastWords
 from relieve_py.child.limiting import set_limits
 from relieve_py.child.loading import Exports, load_module, load_program, run_container
+from relieve_py.child.notice import Notice
 from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import (
     become_child,
@@ -76,6 +77,7 @@ class Child:
         self._take: Callable[[Frame], object] = self._inbox.append  # of a call
         self._watching = False
         self._stopping = False
+        self._notice = Notice()
         self._log_no_more: Callable[[], object] = int  # ends what sends log records
         self._in_program = False
         self._told_ready = self._said_busy = False
@@ -395,6 +397,7 @@ class Child:
         self._channel.close()
         self._last_words.let_go()
         self._log_no_more()
+        self._notice.let_go()
         ipc._set_runtime(None)
 
     # -- for what tests programs against this library ----------------------------------------------
@@ -448,6 +451,10 @@ class Child:
 
         inflow = Inflow(self, number)
         return InflowFile.open(inflow) if binary else inflow
+
+    def before_kill(self, function: Callable[[], object]) -> None:
+        """Have it run when this child is about to be killed."""
+        self._notice.add(function)
 
     def request(self) -> ipc.Request:
         """The call that runs. Raises LookupError outside a call."""

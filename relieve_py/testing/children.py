@@ -52,6 +52,10 @@ class Performer(Protocol):
         """Run the script's ``stop()``."""
         ...
 
+    def warned(self) -> None:
+        """Run what is to run before a kill."""
+        ...
+
 
 class Death(BaseException):
     """Raised in the code of a simulated child that ends it there and then."""
@@ -228,6 +232,8 @@ class SimulatedChild(Source):
         self.look()
 
     def _perish(self) -> None:
+        if self._doomed == signal.SIGTERM:
+            self.performer.warned()
         self._finish(None, self._doomed)
 
     # -- reading -----------------------------------------------------------------------------------

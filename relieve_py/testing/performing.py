@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from relieve_py import ipc
@@ -49,6 +49,7 @@ class Code:
         self._serializer: Serializer = PickleSerializer()
         self._handlers: list[tuple[str, Callable[..., Any], bool]] = []
         self._questions = Questions()
+        self._before_kill: list[Callable[[], object]] = []
 
     @contextmanager
     def _here(self) -> Iterator[None]:
@@ -95,6 +96,14 @@ class Code:
             with self._here():
                 result = stop()
             yield from self._finish(result)
+
+    def warned(self) -> None:
+        """Run what is to run before a kill; what it raises is lost, as is what a real child prints of it."""
+        functions, self._before_kill = self._before_kill, []
+        with self._here():
+            for function in functions:
+                with suppress(BaseException):
+                    function()
 
     def failure(self, error: BaseException) -> Payload:
         """What the parent is told of an error."""
@@ -214,6 +223,10 @@ class Code:
     def go(self, for_good: bool) -> None:
         """Ask for the child's end."""
         self.child.send(Frame(Kind.RETIRE if for_good else Kind.DRAIN))
+
+    def before_kill(self, function: Callable[[], object]) -> None:
+        """Have it run before a SIGTERM ends the child."""
+        self._before_kill.append(function)
 
     def request(self) -> ipc.Request:
         """Raises LookupError: a simulated child answers with what its functions return."""

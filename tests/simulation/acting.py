@@ -65,6 +65,9 @@ class Actor:
     def stop(self) -> Generator[Wait, None, None]:
         yield None
 
+    def warned(self) -> None:
+        """It has nothing to save."""
+
     def failure(self, error: BaseException) -> Payload:
         return ERROR
 
