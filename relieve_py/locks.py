@@ -55,9 +55,11 @@ def refuse_if_inside(but: Lock = None) -> None:
             refuse_if_mine(lock)
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:  # the lock of a Reply is in no list: there are too many of them
-        condition = getattr(frame.f_locals.get("self"), "_condition", None)
-        if condition is not None:
-            refuse_if_mine(condition)
+        # Not in the user's code: until CPython 3.13 a look at f_locals keeps what they are while the function runs.
+        if frame.f_globals.get("__name__", "").partition(".")[0] in ("relieve_py", "concurrent"):
+            condition = getattr(frame.f_locals.get("self"), "_condition", None)
+            if condition is not None:
+                refuse_if_mine(condition)
         frame = frame.f_back
 
 
