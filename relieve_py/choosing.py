@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, cast
 
 from relieve_py import locks, plugins
 from relieve_py.calls import Call
 from relieve_py.errors import StrategyError
 from relieve_py.events import Strand
+from relieve_py.strategies import Candidates, Nobody
 from relieve_py.supervisor import shared
 from relieve_py.tasks import Task
 
@@ -18,21 +20,28 @@ class Chooser:
 
     def __init__(self, strategy: Any) -> None:
         self._strategy = plugins.strategy(strategy)
+        self.trusted = bool(getattr(self._strategy, "trusted", False))
+        """It may be asked anywhere: it never blocks."""
+        self.waits = bool(getattr(self._strategy, "waits", False))
+        """All running tasks are candidates, busy ones too, and the call waits for the one chosen."""
+        self._indexed = self.trusted and bool(getattr(self._strategy, "indexed", False))
         self._lock = locks.new()  # owner: the thread that runs a trusted strategy
         self._strand = Strand()  # where all other strategies run
+        self._answers = Answers()
 
     def forget(self) -> None:
         """In a process that was just forked: whoever held the lock is not there."""
         self._lock = locks.new()
+        self._answers = Answers()
 
-    @property
-    def waits(self) -> bool:
-        """True when all running tasks are candidates, busy ones too, and the call waits for the one chosen."""
-        return bool(getattr(self._strategy, "waits", False))
+    def open(self) -> None:
+        """There will be choices again."""
+        self._answers.open()
 
-    @property
-    def _trusted(self) -> bool:
-        return bool(getattr(self._strategy, "trusted", False))
+    def close(self) -> None:
+        """No choice is waited for any more."""
+        if self._answers.close():
+            self._strand.submit(self._answers.end)
 
     def joined(self, task: Task) -> None:
         """A task has joined the worker."""
@@ -48,9 +57,9 @@ class Chooser:
 
     def _tell(self, what: Callable[[], object]) -> None:
         """One thing at a time; a strategy that is not ours on a thread where it may block."""
-        if self._trusted and self._lock._is_owned():  # a signal handler has interrupted the strategy
+        if self.trusted and self._lock._is_owned():  # a signal handler has interrupted the strategy
             shared().post(self._tell, what)
-        elif self._trusted:
+        elif self.trusted:
             with self._lock:
                 what()
         else:
@@ -58,29 +67,108 @@ class Chooser:
 
     def run(self, dispatch: Callable[[], object]) -> None:
         """Run what will ask for choices: at once, or, for a strategy that is not ours, where it may block."""
-        if self._trusted:
+        if self.trusted:
             dispatch()
         else:
             self._strand.submit(dispatch)
 
-    def choose(self, candidates: tuple[Task, ...], call: Call) -> Task:
-        """The strategy's choice, which now counts as taken. Raises StrategyError."""
-        name = getattr(self._strategy, "name", type(self._strategy).__name__)
+    def offered(self, candidates: Candidates[Task]) -> Sequence[Task]:
+        """What the strategy is to choose from: all in order, for one that does not know better. Empty when there is
+        nobody."""
+        return candidates if self._indexed else candidates.ordered()
+
+    def choose(self, offered: Sequence[Task], call: Call) -> Task | None:
+        """The strategy's choice, which now counts as taken; None when nobody is left meanwhile. Raises
+        StrategyError."""
         try:
-            if self._trusted:
+            if self.trusted:
                 with self._lock:
-                    task = self._strategy.next(candidates, call)
-                    self._strategy.start(task, call)
-            else:
-                task = self._strategy.next(candidates, call)
-                if task in candidates:
-                    self._strategy.start(task, call)
+                    return self._chosen(self._strategy.next(offered, call), offered, call)
+            task = self._strategy.next(offered, call)
+            if hasattr(task, "__await__"):
+                task = self._answers.wait_for(task)
+            return self._chosen(task, offered, call)
+        except Nobody:
+            return None
+        except StrategyError:
+            raise
         except Exception as error:
             raise StrategyError(
-                f"strategy {name!r} raised {type(error).__name__} for {call.title}: {error}", strategy=name
+                f"strategy {self._name!r} raised {type(error).__name__} for {call.title}: {error}", strategy=self._name
             ) from error
-        if hasattr(task, "__await__") and hasattr(task, "close"):
-            task.close()  # a coroutine, which nobody will await
-        if task not in candidates:
-            raise StrategyError(f"strategy {name!r} chose {task!r}, which is not among the candidates", strategy=name)
+
+    def _chosen(self, task: Any, offered: Sequence[Task], call: Call) -> Task:
+        if not self._indexed and not any(task is other for other in offered):
+            raise StrategyError(
+                f"strategy {self._name!r} chose {task!r}, which is not among the candidates", strategy=self._name
+            )
+        self._strategy.start(task, call)
         return cast(Task, task)
+
+    @property
+    def _name(self) -> str:
+        return str(getattr(self._strategy, "name", type(self._strategy).__name__))
+
+
+class Closed(RuntimeError):
+    """Raised where a choice is waited for, and its worker is stopped."""
+
+
+class Answers:
+    """What strategies that are async answer: waited for on one event loop, on the strand of their worker."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._waiting: asyncio.Task[Any] | None = None
+        self._closed = False
+
+    def open(self) -> None:
+        """There may be answers again."""
+        self._closed = False
+
+    def close(self) -> bool:
+        """Wait no more, from any thread. True when ``end`` has to be called, on the strand."""
+        self._closed = True
+        loop = self._loop
+        if loop is None:
+            return False
+        try:
+            loop.call_soon_threadsafe(self._give_up)
+        except RuntimeError:  # it has been ended meanwhile
+            return False
+        return True
+
+    def _give_up(self) -> None:
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def wait_for(self, answer: Awaitable[Any]) -> Any:
+        """The answer, once it is there. Raises what it raises, or Closed."""
+        if self._loop is None:
+            self._loop = asyncio.new_event_loop()
+        try:
+            return self._loop.run_until_complete(self._wait_for(answer))
+        except asyncio.CancelledError:
+            raise Closed("the worker was stopped meanwhile") from None
+        finally:
+            self._waiting = None
+            if self._closed:
+                self.end()
+
+    async def _wait_for(self, answer: Awaitable[Any]) -> Any:
+        self._waiting = asyncio.current_task()
+        if self._closed:
+            raise asyncio.CancelledError
+        return await answer
+
+    def end(self) -> None:
+        """On the strand: let the loop go, and what still runs on it."""
+        loop, self._loop = self._loop, None
+        if loop is None:
+            return
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*left, return_exceptions=True) if left else asyncio.sleep(0))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.close()

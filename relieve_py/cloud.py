@@ -81,8 +81,8 @@ class CloudWorker(Remote, Worker):
         super()._check(task)
         if isinstance(task, ForkTask) or not isinstance(task, CallableTask):
             raise TypeError(f"CloudWorker takes CallableTasks, which can be started and serve calls, not {task!r}")
-        others = list(self)
-        if others and type(task._core.serializer) is not type(cast(CallableTask, others[0])._core.serializer):
+        other = next(iter(self), None)
+        if other is not None and type(task._core.serializer) is not type(other._core.serializer):
             raise ValueError(f"task {task.name!r} has another serializer than the other tasks of worker {self.name!r}")
 
     def _joined(self, task: Task) -> None:
@@ -160,10 +160,10 @@ class CloudWorker(Remote, Worker):
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
         self._must_be_mine()
-        tasks = list(self)
-        if not tasks:
+        first = next(iter(self), None)
+        if first is None:
             raise NotRunning(f"worker {self.name!r} has no tasks")
-        serializer = tasks[0]._core.serializer
+        serializer = first._core.serializer
         call.encode(serializer, args, kwargs)
         self._start_if_new()
         return self._intake.submit(call, serializer)
@@ -200,7 +200,7 @@ class CloudWorker(Remote, Worker):
     # -- start and stop ----------------------------------------------------------------------------
 
     def _start_if_new(self) -> None:
-        if any(task.state is State.NEW for task in self):
+        if self._dispatcher.roster.new:
             with self._starting:
                 tasks = list(self)
                 if tasks and all(task.state is State.NEW for task in tasks):

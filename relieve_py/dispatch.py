@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from relieve_py import locks
@@ -15,9 +15,9 @@ from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
 from relieve_py.elastic import Elasticity
 from relieve_py.errors import CallTimeout, NotRunning, RelieveError, Stopped, StrategyError
-from relieve_py.lifecycle import State
 from relieve_py.pressure import Pressure
 from relieve_py.replies import Reply, settle_in_order
+from relieve_py.roster import Roster
 from relieve_py.supervisor import shared
 from relieve_py.tally import Tally
 from relieve_py.tasks import Task
@@ -35,6 +35,7 @@ class Dispatcher:
         self._found = weakref.ref(worker)
         self.chooser = chooser
         self.backlog = backlog
+        self.roster = Roster(chooser.waits)
         self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self._make_lock()
@@ -82,13 +83,26 @@ class Dispatcher:
     def joined(self, task: Task) -> None:
         """A task was added."""
         self.chooser.joined(task)
-        task._slot.traffic.on_room = functools.partial(_pump, weakref.ref(self))
+        task._slot.traffic.on_room = functools.partial(_look, weakref.ref(self), weakref.ref(task))
+        with self.lock:
+            self.roster.join(task)
         self.pump()
 
     def left(self, task: Task) -> None:
         """A task was removed, and will stop."""
         task._slot.traffic.on_room = None
+        with self.lock:
+            self.roster.leave(task)
         self.chooser.left(task)
+        self.pump()
+
+    def look(self, task: Task) -> None:
+        """The state of a task has changed, or there may be room."""
+        if self.mutex._is_owned():  # by what a signal handler has interrupted
+            shared().post(self.look, task)
+            return
+        with self.lock:
+            self.roster.look(task)
         self.pump()
 
     # -- what is taken in --------------------------------------------------------------------------
@@ -258,9 +272,9 @@ class Dispatcher:
             if not self.backlog.waiting.count:
                 return False
             call = self.backlog.waiting.first()
-            candidates = () if self.paused else self.candidates(call)
-            lost = self.backlog.take_all() if not candidates and self.hopeless() else []
-            if candidates:
+            offered = () if self.paused else self.chooser.offered(self.roster.candidates(call))
+            lost = self.backlog.take_all() if not offered and self.roster.hopeless else []
+            if offered:
                 self.backlog.pop()
                 self.backlog.out += 1
                 if self.elasticity is not None:
@@ -270,9 +284,11 @@ class Dispatcher:
                     self.elasticity.waits()
                 self._tell_unavailable()
                 self.keep()
-            if candidates or lost:
+            if offered or lost:
                 self._somebody_left()
-        if not candidates:
+            at_once = self.chooser.trusted
+            chosen = self._chosen(offered, call) if offered and at_once else None
+        if not offered:
             if not self.paused:
                 self._wake_one()
                 if self.on_wait is not None:
@@ -280,38 +296,35 @@ class Dispatcher:
             for call in lost:
                 self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
             return False
-        try:
-            task = self.chooser.choose(candidates, call)
-        except StrategyError as error:
-            with self.lock:
-                self.backlog.out -= 1
-                self.keep()
-            self._fail(call, error)
+        if not at_once:
+            chosen = self._chosen(offered, call)
+        if isinstance(chosen, Task):
+            chosen._slot.traffic.submit(call)
             return True
-        task._slot.traffic.submit(call)
+        with self.lock:
+            self.backlog.out -= 1
+            if chosen is None:
+                self.backlog.put_back([call])
+            self.keep()
+        if chosen is not None:
+            self._fail(call, chosen)
         return True
 
-    def candidates(self, call: Call) -> tuple[Task, ...]:
-        """Tasks that could take the call now; for a strategy that waits for its choice, all that run."""
-        running = [task for task in self.worker if task._slot.life.state is State.READY]
-        if self.chooser.waits:
-            return tuple(running)
-        if call.mode is Mode.EVENT:
-            return tuple(task for task in running if not task._slot.traffic.table.unread.full)
-        return tuple(task for task in running if task._slot.traffic.table.room > 0 and not task._slot.traffic.closed)
+    def _chosen(self, offered: Sequence[Task], call: Call) -> Task | StrategyError | None:
+        """Whom the strategy chooses, or why it does not; None when there is nobody any more."""
+        try:
+            return self.chooser.choose(offered, call)
+        except StrategyError as error:
+            return error
 
     def _wake_one(self) -> None:
         """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
         their way."""
-        tasks = list(self.worker)
-        coming = sum(task.state is State.STARTING for task in tasks)
-        sleeper = next((task for task in tasks if task.state in (State.ASLEEP, State.NEW)), None)
-        if sleeper is not None and coming < len(self.backlog.waiting):
+        with self.lock:
+            enough = self.roster.coming >= len(self.backlog.waiting)
+            sleeper = None if enough else self.roster.sleeper()
+        if sleeper is not None:
             sleeper._slot.wake()
-
-    def hopeless(self) -> bool:
-        """True when no task takes calls now or later."""
-        return not any(task._slot.life.accepts or task.state is State.NEW for task in self.worker)
 
     def _why_hopeless(self) -> NotRunning:
         reasons = "; ".join(str(task._slot.life.refusal()) for task in self.worker)
@@ -320,31 +333,23 @@ class Dispatcher:
     def _tell_unavailable(self) -> None:
         """Under the lock, which keeps what is told in order: a call has to wait."""
         if not self._pressure.short:
-            up = any(task._slot.life.state is State.READY for task in self.worker)
-            reason = "paused" if self.paused else "busy" if up else "down"
+            reason = "paused" if self.paused else "busy" if self.roster.up else "down"
             record = self._pressure.waits(self.worker.name, reason, shared().now())
             self.worker.tell("unavailable", record)
 
     def _tell_if_available(self) -> None:
         with self.lock:
-            if self.backlog.waiting or self.paused or not self._has_room():
+            if self.backlog.waiting or self.paused or not self.roster.roomy:
                 return
             record = self._pressure.eased(self.worker.name, shared().now())
             if record is not None:
                 self.worker.tell("available", record)
 
-    def _has_room(self) -> bool:
-        """True when some task could take a call now."""
-        for task in self.worker:
-            traffic = task._slot.traffic
-            if task._slot.life.state is State.READY and traffic.table.room > 0 and not traffic.closed:
-                return True
-        return False
-
     # -- start, stop, pause and drain --------------------------------------------------------------
 
     def open(self) -> None:
         """Calls are taken from now on."""
+        self.chooser.open()
         with self.lock:
             self._stopping = self._flushing = False
 
@@ -380,6 +385,7 @@ class Dispatcher:
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
             self.keep()
             self._somebody_left()
+        self.chooser.close()
         for call in waiting:
             self._fail(call, self._stopped())
         worker = self._found()
@@ -417,8 +423,8 @@ class Dispatcher:
 _kept: dict[int, Worker] = {}  # by their id(); each dispatcher changes the entry of its own, under its lock
 
 
-def _pump(found: weakref.ref[Dispatcher]) -> None:
-    """There is room. A slot with a child keeps no dispatcher, which keeps tasks."""
-    dispatcher = found()
-    if dispatcher is not None:
-        dispatcher.pump()
+def _look(found: weakref.ref[Dispatcher], which: weakref.ref[Task]) -> None:
+    """What a slot has: with a child it keeps no dispatcher, which keeps tasks."""
+    dispatcher, task = found(), which()
+    if dispatcher is not None and task is not None:
+        dispatcher.look(task)

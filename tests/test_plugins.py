@@ -188,7 +188,7 @@ class Choosy(Chooser):
             "fastest",
             ValueError,
             "strategy 'fastest' is not known; there are: fewest-sockets, idle-first, least-recently-used, lowest-rss, "
-            "random, round-robin, sticky, weighted",
+            "random, round-robin, sticky, two-choices, weighted",
         ),
         (
             plugins.serializer,

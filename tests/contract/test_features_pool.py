@@ -21,7 +21,6 @@ from relieve_py import (
     QueueWorker,
     ScriptTask,
     State,
-    StrategyError,
     Worker,
     WorkerFull,
 )
@@ -251,7 +250,6 @@ class Asynchronous(RoundRobin):
 
 
 @pytest.mark.feature(83)
-@pytest.mark.xfail(strict=True, raises=StrategyError, reason="async strategies")
 def test_a_strategy_may_be_async() -> None:
     with CloudWorker(CallableTask(KITCHEN), strategy=Asynchronous()) as worker:
         assert worker.get("echo", 1).result(T) == 1

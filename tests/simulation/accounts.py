@@ -60,6 +60,7 @@ class Accounts:
 
 class Trusted(Accounts, RoundRobin):
     trusted = True
+    indexed = True
 
 
 class Stranger(Accounts, RoundRobin):
@@ -72,10 +73,12 @@ class StrangeIdle(Accounts, IdleFirst):
 
 class Recent(Accounts, LeastRecentlyUsed):
     trusted = True
+    indexed = True
 
 
 class Keyed(Accounts, Sticky):
     trusted = True
+    indexed = True
 
 
 STRATEGIES = (Trusted, Stranger, StrangeIdle, Recent, Keyed)

@@ -170,12 +170,27 @@ class WorkerWorld(World):
             raise Violation(f"rule 6: {backlog.out} calls are counted as out, and {open_calls} are")
         if self.strategy.open != open_calls:
             raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
-        if backlog.waiting and not worker.paused and dispatcher.candidates(backlog.waiting.first()):
+        if backlog.waiting and not worker.paused and self._takers(backlog.waiting.first()):
             raise Violation("rule 6: a call waits although a task has room for it")
-        if backlog.waiting and dispatcher.hopeless():
+        if backlog.waiting and not any(task._slot.life.accepts or task.state is State.NEW for task in worker):
             raise Violation("rule 1: a call waits for tasks that will never take one")
         if dispatcher.drain_waiters and backlog.drained and not dispatcher.delays:
             raise Violation("rule 1: a drain is waited for and there is nothing left")
+
+    def _takers(self, call: Any) -> list[str]:
+        """Who could take the call, found by looking at each, as the worker itself does not."""
+        found = []
+        for task in self.worker:
+            traffic = task._slot.traffic
+            room = not traffic.table.unread.full if call.mode is Mode.EVENT else traffic.table.room > 0
+            if task.state is State.READY and (
+                self.strategy.waits or (room and (call.mode is Mode.EVENT or not traffic.closed))
+            ):
+                found.append(task.name)
+        known = [task.name for task in self.worker._dispatcher.roster.candidates(call).ordered()]
+        if found != known:
+            raise Violation(f"rule 6: {found} could take a call, and the worker knows {known}")
+        return found
 
     def finish(self) -> None:
         """All goes well from here on: every call settles, and then a stop does."""

@@ -1,0 +1,112 @@
+"""Which of a worker's tasks could take a call now, kept up as they change, so that nobody has to look at each."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from relieve_py.calls import Call, Mode
+from relieve_py.lifecycle import State
+from relieve_py.strategies import Candidates
+from relieve_py.tasks import Task
+
+_SLEEPING = (State.NEW, State.ASLEEP)
+
+
+class Roster:
+    """The members of one worker. Not locked: its dispatcher does that.
+
+    ``look(task)`` has to be called whenever a task has changed its state, or may have come to have room. Tasks that
+    lose their room are noticed when they are about to be chosen. ``waits``: calls wait for a task that has no room.
+    """
+
+    def __init__(self, waits: bool) -> None:
+        self._for_calls: Candidates[Task] = Candidates(_runs if waits else _has_room)
+        self._for_events: Candidates[Task] = Candidates(_runs if waits else _reads)
+        self._members: dict[int, tuple[Task, int]] = {}  # by their id(), and the place of each
+        self._joined = 0  # so far
+        self._accepting: dict[int, Task] = {}
+        self._starting: dict[int, Task] = {}
+        self._asleep: dict[int, Task] = {}
+        self._new: dict[int, Task] = {}
+
+    def join(self, task: Task) -> None:
+        """A task was added."""
+        self._joined += 1
+        self._members[id(task)] = task, self._joined
+        self.look(task)
+
+    def leave(self, task: Task) -> None:
+        """A task was removed."""
+        self._members.pop(id(task), None)
+        for group in (self._accepting, self._starting, self._asleep, self._new):
+            group.pop(id(task), None)
+        self._for_calls.discard(task)
+        self._for_events.discard(task)
+
+    def look(self, task: Task) -> None:
+        """See how it is with a task."""
+        if (member := self._members.get(id(task))) is None:
+            return
+        life = task._slot.life
+        state = life.state
+        _put(self._accepting, task, life.accepts or state is State.NEW)
+        _put(self._starting, task, state is State.STARTING)
+        _put(self._asleep, task, state in _SLEEPING)
+        _put(self._new, task, state is State.NEW)
+        self._for_calls.look(task, member[1])
+        self._for_events.look(task, member[1])
+
+    def candidates(self, call: Call) -> Candidates[Task]:
+        """Those that could take the call now, or that it may wait for."""
+        return self._for_events if call.mode is Mode.EVENT else self._for_calls
+
+    @property
+    def roomy(self) -> bool:
+        """True when some task could take a call now."""
+        return self._for_calls.somebody()
+
+    @property
+    def up(self) -> bool:
+        """True when some task runs."""
+        return self._for_events.somebody()
+
+    @property
+    def hopeless(self) -> bool:
+        """True when no task takes calls now or later."""
+        return not self._accepting
+
+    @property
+    def new(self) -> bool:
+        """True when no task was ever started."""
+        return len(self._new) == len(self._members) > 0
+
+    @property
+    def coming(self) -> int:
+        """How many tasks are being started."""
+        return len(self._starting)
+
+    def sleeper(self) -> Task | None:
+        """A task that has no child because there was no work, the first that is known."""
+        return next(iter(self._asleep.values()), None)
+
+
+def _put(group: dict[int, Task], task: Task, yes: bool) -> None:
+    if yes:
+        group[id(task)] = task
+    else:
+        group.pop(id(task), None)
+
+
+def _runs(task: Task) -> bool:
+    return task._slot.life.state is State.READY
+
+
+def _reads(task: Task) -> bool:
+    slot = task._slot
+    return slot.life.state is State.READY and not slot.traffic.table.unread.full
+
+
+def _has_room(task: Task) -> bool:
+    slot = task._slot
+    traffic: Any = slot.traffic
+    return slot.life.state is State.READY and traffic.table.room > 0 and not traffic.closed
