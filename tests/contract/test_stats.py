@@ -73,21 +73,19 @@ def test_times_are_from_the_making_of_a_call(gate: Callable[[], Any]) -> None:
     door = gate()
     with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
         waiting = worker.wait_for("waiting")
-        began = time.monotonic()
+        before = time.monotonic()
         held = worker.get("wait_for_file", door.path)
         behind = worker.get("echo")
+        made = time.monotonic()
         waiting.result(T)
-        halfway = time.monotonic() - began
+        waited = time.monotonic() - made
         door.open()
         settled(held, behind)
-        took = time.monotonic() - began
         worker.drain().result(T)
+        took = time.monotonic() - before
         stats = worker.stats()
         assert (stats.latency.count, stats.queue_time.count) == (2, 2)
-        assert halfway * 0.99 <= stats.queue_time.longest <= took
-        assert halfway * 0.99 <= stats.latency.longest <= took
-        assert stats.latency.p50 is not None
-        assert stats.queue_time.p50 < halfway, "the first did not wait"
+        assert waited <= stats.queue_time.longest <= stats.latency.longest <= took
         assert next(iter(worker)).stats().latency == stats.latency
 
 
