@@ -268,39 +268,56 @@ class Dispatcher:
 
     def _dispatch_one(self) -> bool:
         """Give the first waiting call to a task; False when it has to wait."""
+        lost: list[Call] = []
         with self.lock:
             if not self.backlog.waiting.count:
                 return False
             call = self.backlog.waiting.first()
             offered = () if self.paused else self.chooser.offered(self.roster.candidates(call))
-            lost = self.backlog.take_all() if not offered and self.roster.hopeless else []
             if offered:
-                self.backlog.pop()
-                self.backlog.out += 1
-                if self.elasticity is not None:
-                    self.elasticity.out(self.backlog.out)
+                self._take_out()
+                chosen = self._chosen(offered, call) if self.chooser.trusted else None
             else:
-                if self.elasticity is not None:
-                    self.elasticity.waits()
-                self._tell_unavailable()
-                self.keep()
-            if offered or lost:
-                self._somebody_left()
-            at_once = self.chooser.trusted
-            chosen = self._chosen(offered, call) if offered and at_once else None
+                lost = self._have_wait()
         if not offered:
-            if not self.paused:
-                self._wake_one()
-                if self.on_wait is not None:
-                    self.on_wait()
-            for call in lost:
-                self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
+            self._see_to_more(lost)
             return False
-        if not at_once:
-            chosen = self._chosen(offered, call)
+        self._give(call, chosen if self.chooser.trusted else self._chosen(offered, call))
+        return True
+
+    def _take_out(self) -> None:
+        """Under the lock: the first call that waits gets a task."""
+        self.backlog.pop()
+        self.backlog.out += 1
+        if self.elasticity is not None:
+            self.elasticity.out(self.backlog.out)
+        self._somebody_left()
+
+    def _have_wait(self) -> list[Call]:
+        """Under the lock: no task takes the first call. Those that wait for no task any more, as none will come."""
+        lost = self.backlog.take_all() if self.roster.hopeless else []
+        if self.elasticity is not None:
+            self.elasticity.waits()
+        self._tell_unavailable()
+        self.keep()
+        if lost:
+            self._somebody_left()
+        return lost
+
+    def _see_to_more(self, lost: list[Call]) -> None:
+        """Have tasks come for the calls that wait, and fail those for which there will be none."""
+        if not self.paused:
+            self._wake_one()
+            if self.on_wait is not None:
+                self.on_wait()
+        for call in lost:
+            self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
+
+    def _give(self, call: Call, chosen: Task | StrategyError | None) -> None:
+        """To the task that was chosen, if one was."""
         if isinstance(chosen, Task):
             chosen._slot.traffic.submit(call)
-            return True
+            return
         with self.lock:
             self.backlog.out -= 1
             if chosen is None:
@@ -308,7 +325,6 @@ class Dispatcher:
             self.keep()
         if chosen is not None:
             self._fail(call, chosen)
-        return True
 
     def _chosen(self, offered: Sequence[Task], call: Call) -> Task | StrategyError | None:
         """Whom the strategy chooses, or why it does not; None when there is nobody any more."""
