@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, It
 from typing import Any, Self
 
 from relieve_py import copies
-from relieve_py.errors import CallCancelled
+from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.pumping import Pump
 from relieve_py.replies import Reply, Waiter
 from relieve_py.serializers import Streamed
@@ -173,11 +173,17 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
         self._flow.draw_from(source)
         self._flow.go_on()
 
+    def _mine(self) -> Flow:
+        """What is in it. Raises NotRunning in a forked copy of the process, where nothing flows."""
+        if self._made_in is not copies.here:
+            raise NotRunning("this pipe belongs to the process that forked this one")
+        return self._flow
+
     def __iter__(self) -> Self:
         return self
 
     def __next__(self) -> Any:
-        flow = self._flow
+        flow = self._mine()
         while (first := flow.first()) is None:
             if flow.over():
                 raise flow.take_error() or StopIteration
@@ -191,7 +197,7 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
         return self
 
     async def __anext__(self) -> Any:
-        flow = self._flow
+        flow = self._mine()
         while (first := flow.first()) is None:
             if flow.over():
                 raise flow.take_error() or StopAsyncIteration
@@ -217,11 +223,12 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
 
     def close(self) -> None:
         """Read no more: the source is closed, if it is a generator, and the calls are cancelled."""
-        self._flow.close()
+        if self._made_in is copies.here:
+            self._flow.close()
 
     async def aclose(self) -> None:
         """Like ``close``."""
-        self._flow.close()
+        self.close()
 
     def __enter__(self) -> Self:
         return self

@@ -32,9 +32,9 @@ T = 20
 """Seconds after which something that should happen at once counts as missing."""
 
 
-@pytest.fixture(scope="module")
-def task() -> Iterator[CallableTask]:
-    with CallableTask(FEEDING) as task:
+@pytest.fixture(scope="module", params=[1, 3], ids=["one at a time", "many at once"])
+def task(request: pytest.FixtureRequest) -> Iterator[CallableTask]:
+    with CallableTask(FEEDING, concurrency=request.param) as task:
         yield task
 
 

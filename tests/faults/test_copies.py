@@ -68,12 +68,16 @@ def work():
         lambda: worker.start().result(5), lambda: worker.stop().result(5), lambda: worker.kill().result(5),
         lambda: worker.drain().result(5), lambda: worker.resize(3).result(5), lambda: worker.wait_for("x").result(5),
         lambda: worker.get("echo").result(5), lambda: list(worker.map("echo", [1])), lambda: running.result(5),
+        lambda: next(results), lambda: list(worker.pipe([1], "echo")), lambda: worker.get("echo", iter([1])).result(5),
     ):
         refused(ask)
     stop_all()
 for _ in range(3):
     running, items = worker.get("nap", (0.05, 7)), worker.stream("items", 1000)
+    results = worker.pipe(range(10**6), "echo")
     assert ended_well(copy(work))
+    assert next(results) == 0
+    results.close()
     assert (running.result(20), list(items)) == (7, list(range(1000)))
 """
 LETS_GO = """
