@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from relieve_py.events import Strand
 from relieve_py.output import Output, OutputLine
 from relieve_py.sinks import Sink, sink_for
-from relieve_py.supervisor import Supervisor
+from relieve_py.supervisor import Supervisor, Timer
 
 CHUNK = 1 << 16
 """Bytes read at a time: what a pipe holds."""
@@ -94,6 +94,7 @@ class Outlet:
         self._paused = self._leaves_out = False
         self._open = self._closed = False
         self._finished: Callable[[], object] | None = None
+        self._patience: Timer | None = None
         targets = output.targets
         shared = len(targets) == 2 and isinstance(output.to, str) and targets["stdout"] == targets["stderr"]
         try:
@@ -236,11 +237,13 @@ class Outlet:
         """The child was reaped: read what it had still printed, and call ``finished`` on the I/O thread when that is
         passed on, or in a moment."""
         self._finished = finished
-        self._supervisor.at(self._supervisor.now() + LAST_WORDS, self._tell_finished)
+        self._patience = self._supervisor.at(self._supervisor.now() + LAST_WORDS, self._tell_finished)
         self.close()
 
     def _tell_finished(self) -> None:
         finished, self._finished = self._finished, None
+        if self._patience is not None:
+            self._patience.cancel()
         if finished is not None:
             finished()
 

@@ -22,13 +22,12 @@ from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning, EncodeError, NotRunning, RelieveError
 from relieve_py.events import Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
-from relieve_py.health import TaskHealth
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
-from relieve_py.output import OutputLine
-from relieve_py.publishing import publisher, show_if_asked_for
+from relieve_py.publishing import show_if_asked_for
 from relieve_py.replies import Reply, gather, one_by_one
-from relieve_py.stats import History, WorkerStats, states_of
+from relieve_py.sight import InSight
+from relieve_py.stats import History
 from relieve_py.tasks import CallableTask, ForkTask, Task
 from relieve_py.waiters import Waiters
 
@@ -36,7 +35,7 @@ logger = logging.getLogger("relieve_py")
 _counter = itertools.count(1)
 
 
-class Worker(Entered, Listening):
+class Worker(Entered, Listening, InSight):
     """Several tasks under one roof: started, told and stopped together, with listeners that also reach tasks added
     later."""
 
@@ -283,50 +282,12 @@ class Worker(Entered, Listening):
 
     # -- sight -------------------------------------------------------------------------------------
 
-    def stats(self) -> WorkerStats:
-        """The numbers of its tasks so far: calls, restarts, percentiles of times."""
-        return WorkerStats(worker=self.name, size=len(self), states=states_of(self), **self._numbers())
-
     def _numbers(self) -> dict[str, Any]:
-        """Of its tasks, those that it had included."""
         with self._lock:
             numbers = self._history.numbers(list(self))
         open = numbers["queued"] + numbers["running"]
         numbers["submitted"] = open + numbers["done"] + numbers["failed"] + numbers["cancelled"]
         return numbers
-
-    def output(self, script: str | None = None) -> tuple[OutputLine, ...]:
-        """The last lines that its children printed, as far as the tasks' option ``output`` keeps them, in the order
-        they were read; with ``script``, a name as in ``"task"`` for ``task.py``, only those of that script's tasks."""
-        tasks = [task for task in self if script is None or task._core.script == script]
-        return tuple(sorted((line for task in tasks for line in task.output()), key=lambda line: line.at))
-
-    def health(self) -> tuple[TaskHealth, ...]:
-        """How each child is now, by psutil, in the order of the tasks. They are looked at on this thread."""
-        return tuple(task.health() for task in self)
-
-    def publish(self) -> None:
-        """Show this worker to ``relieve top`` of the same user, until ``unpublish()``. Raises OSError.
-
-        With the environment variable ``RELIEVE_TOP=1`` every worker is shown.
-        """
-        self._must_be_mine()
-        publisher.show(self)
-
-    def unpublish(self) -> None:
-        """Show it no more."""
-        publisher.hide(self)
-
-    def to_dict(self) -> dict[str, Any]:
-        """What it is, its numbers, and each task with its numbers and health, as plain data for json."""
-        return {
-            "name": self.name,
-            "kind": type(self).__name__,
-            "stats": self.stats().to_dict(),
-            "tasks": [
-                {**task.to_dict(), "stats": task.stats().to_dict(), "health": task.health().to_dict()} for task in self
-            ],
-        }
 
     # -- to be overridden --------------------------------------------------------------------------
 
