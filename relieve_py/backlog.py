@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.calls import Call
-from relieve_py.lanes import Lanes
+from relieve_py.lanes import Queues
 from relieve_py.table import Unread
 
 WHEN_FULL = ("wait", "raise", "drop_oldest", "drop_newest")
@@ -27,7 +27,7 @@ class Backlog:
         _check_policy(when_full)
         self.max_pending = max_pending
         self.when_full = when_full
-        self.waiting = Lanes()
+        self.waiting = Queues()
         self.unread = Unread()  # events in waiting
         self.out = 0  # calls that are on a task
         self.submitted = self.retried = self.dropped = 0
@@ -72,12 +72,6 @@ class Backlog:
         self.most_queued = max(self.most_queued, self.waiting.count)
         return None
 
-    def pop(self) -> Call:
-        """The one whose turn it is, which waits no more."""
-        call = self.waiting.pop()
-        self.unread.remove(call)
-        return call
-
     def put_back(self, calls: list[Call]) -> None:
         """Queue calls again, before all others of their priority, in that order."""
         for call in calls:
@@ -91,6 +85,13 @@ class Backlog:
             return False
         self.unread.remove(call)
         return True
+
+    def take(self, script: Any) -> list[Call]:
+        """All that are addressed to that script, None: to none, which wait no more."""
+        calls = list(self.waiting.of(script))
+        for call in calls:
+            self.drop(call)
+        return calls
 
     def take_all(self) -> list[Call]:
         """All that wait, which do so no more."""

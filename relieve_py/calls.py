@@ -96,6 +96,8 @@ class CallOptions:
     """What a sticky strategy goes by."""
     priority: int = 0
     """Of those that wait, the one with the highest has its turn first."""
+    script: Any = None
+    """Whose tasks may take it, of a worker that has several; None: any."""
 
 
 DEFAULTS = CallOptions()
@@ -124,6 +126,7 @@ class Call:
         "queue_timeout",
         "reply",
         "retries",
+        "script",
         "sent_at",
         "timeout",
         "turn_timer",
@@ -143,6 +146,7 @@ class Call:
         self.poison_after = options.poison_after
         self.key = options.key
         self.priority = options.priority
+        self.script = options.script
         self.number = 0  # on the channel it was sent on; 0 while it is with no child
         self.causes: list[BaseException] = []
         self.deaths = 0

@@ -17,12 +17,12 @@ from relieve_py.errors import AlreadyRunning, NotRunning
 from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
-from relieve_py.remote import Remote, call_options
+from relieve_py.remote import Bound, Remote, call_options
 from relieve_py.replies import Reply, fail_after, gather
 from relieve_py.scaling import Scaler
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
-from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
+from relieve_py.tasks import CallableTask, ForkTask, Target, Task, kind_of, new_event
 from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
 
@@ -125,10 +125,11 @@ class CloudWorker(Remote, Worker):
         except AlreadyRunning:
             return task._slot.until_ready()
 
-    def _grow_to(self, size: int) -> list[CallableTask]:
+    def _grow_to(self, size: int, script: Any = None) -> list[CallableTask]:
+        templates = [task for task in self._templates if script in (None, task._core.address)] or self._templates
         added = []
         while len(self) < size:
-            task = self._templates[len(self) % len(self._templates)].clone()
+            task = templates[len(self) % len(templates)].clone()
             self.add(task)
             added.append(task)
         return added
@@ -142,19 +143,23 @@ class CloudWorker(Remote, Worker):
         if self._scaler is not None:
             self._scaler.tasks_changed()
 
-    def grow_by(self, count: int) -> None:
-        """Add so many tasks and start them, unless the worker is being stopped. Used by elastic sizes."""
-        added = self._grow_to(len(self) + count)
+    def grow_by(self, count: int, script: Any) -> None:
+        """Add so many tasks of that script, None: of any, and start them, unless the worker is being stopped. Used by
+        elastic sizes."""
+        added = self._grow_to(len(self) + count, script)
         for task in added:
             self._started(task).mark_seen()
             if self._dispatcher.at_rest:  # it was stopped meanwhile, and knew nothing of this task
                 task.stop().mark_seen()
 
     def shrink_by(self, count: int) -> None:
-        """Let so many tasks go, as far as they are idle; those that came last go first. Used by elastic sizes."""
+        """Let so many tasks go, as far as they are idle; those that came last go first, and one of each script stays.
+        Used by elastic sizes."""
         idle = [task for task in reversed(list(self)) if not task.load and task.state is not State.STARTING]
-        for task in idle[:count]:
-            self.remove(task, math.inf).mark_seen()
+        for task in idle:
+            if count > 0 and sum(other._core.address == task._core.address for other in self) > 1:
+                count -= 1
+                self.remove(task, math.inf).mark_seen()
 
     # -- calls -------------------------------------------------------------------------------------
 
@@ -183,7 +188,9 @@ class CloudWorker(Remote, Worker):
 
         While all children leave too many events unread, this waits, as ``Task.send`` does.
         """
-        call = new_event(name)
+        return self._send(new_event(name), args)
+
+    def _send(self, call: Call, args: tuple[Any, ...]) -> Reply:
         reply = cast(Reply, self._submit(call, args, {}))
         if self._dispatcher.chooser.waits and isinstance(call.carrier, Traffic):
             call.carrier.wait_for_slack()
@@ -197,10 +204,22 @@ class CloudWorker(Remote, Worker):
         tasks = list(chosen.values())
         return self._outcomes(tasks, [task.send(name, *args) for task in tasks])
 
+    def script(self, target: Target) -> Scripted:
+        """The tasks of one script, as a face for calls: ``worker.script("a.py").get("data")`` goes to one of them.
+
+        ``target`` is what those tasks were made from. Raises KeyError that says what there is.
+        """
+        kind, script = kind_of(target)
+        address = script if kind != "object" else id(target)
+        if not any(task._core.address == address for task in self):
+            there = ", ".join(sorted({task._slot.script for task in self})) or "none"
+            raise KeyError(f"worker {self.name!r} has no task of script {script!r}; its scripts are: {there}")
+        return Scripted(self, call_options(self._options, script=address))
+
     # -- start and stop ----------------------------------------------------------------------------
 
     def _start_if_new(self) -> None:
-        if self._dispatcher.roster.new:
+        if self._dispatcher.rosters.all.new:
             with self._starting:
                 tasks = list(self)
                 if tasks and all(task.state is State.NEW for task in tasks):
@@ -285,6 +304,29 @@ class CloudWorker(Remote, Worker):
 
     def _numbers(self) -> dict[str, Any]:
         return self._dispatcher.numbers(super()._numbers())
+
+
+class Scripted(Bound):
+    """The tasks of one script of a worker."""
+
+    def __init__(self, worker: CloudWorker, options: CallOptions) -> None:
+        super().__init__(worker, options)
+        self._worker = worker
+
+    def send(self, name: str, *args: Any) -> Reply:
+        """Send the strategy's next task of this script an event. The Reply gives that task. Raises EncodeError."""
+        call = new_event(name)
+        call.script = self._options.script
+        return self._worker._send(call, args)
+
+    def _tasks(self) -> list[Task]:
+        return [task for task in self._worker if task._core.address == self._options.script]
+
+    def _exported(self) -> Iterable[str]:
+        return sorted({name for task in self._tasks() for name in task.exports})
+
+    def _width(self) -> int:
+        return sum(task._slot.traffic.table.concurrency for task in self._tasks())
 
 
 def _check_elastic(limits: ElasticSize, chooser: Chooser) -> None:

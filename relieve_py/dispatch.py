@@ -17,7 +17,7 @@ from relieve_py.elastic import Elasticity
 from relieve_py.errors import CallTimeout, NotRunning, RelieveError, Stopped, StrategyError
 from relieve_py.pressure import Pressure
 from relieve_py.replies import Reply, settle_in_order
-from relieve_py.roster import Roster
+from relieve_py.roster import Rosters
 from relieve_py.supervisor import shared
 from relieve_py.tally import Tally
 from relieve_py.tasks import Task
@@ -35,7 +35,7 @@ class Dispatcher:
         self._found = weakref.ref(worker)
         self.chooser = chooser
         self.backlog = backlog
-        self.roster = Roster(chooser.waits)
+        self.rosters = Rosters(chooser.waits)
         self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self._make_lock()
@@ -85,14 +85,14 @@ class Dispatcher:
         self.chooser.joined(task)
         task._slot.traffic.on_room = functools.partial(_look, weakref.ref(self), weakref.ref(task))
         with self.lock:
-            self.roster.join(task)
+            self.rosters.join(task)
         self.pump()
 
     def left(self, task: Task) -> None:
         """A task was removed, and will stop."""
         task._slot.traffic.on_room = None
         with self.lock:
-            self.roster.leave(task)
+            self.rosters.leave(task)
         self.chooser.left(task)
         self.pump()
 
@@ -102,7 +102,7 @@ class Dispatcher:
             shared().post(self.look, task)
             return
         with self.lock:
-            self.roster.look(task)
+            self.rosters.look(task)
         self.pump()
 
     # -- what is taken in --------------------------------------------------------------------------
@@ -272,30 +272,42 @@ class Dispatcher:
         with self.lock:
             if not self.backlog.waiting.count:
                 return False
-            call = self.backlog.waiting.first()
-            offered = () if self.paused else self.chooser.offered(self.roster.candidates(call))
+            heads = self.backlog.waiting.heads()
+            call, offered = self._next(heads)
             if offered:
-                self._take_out()
+                self._take_out(call)
                 chosen = self._chosen(offered, call) if self.chooser.trusted else None
             else:
-                lost = self._have_wait()
+                lost = self._have_wait(heads)
         if not offered:
-            self._see_to_more(lost)
+            self._see_to_more(heads, lost)
             return False
         self._give(call, chosen if self.chooser.trusted else self._chosen(offered, call))
         return True
 
-    def _take_out(self) -> None:
-        """Under the lock: the first call that waits gets a task."""
-        self.backlog.pop()
+    def _next(self, heads: list[Call]) -> tuple[Call, Sequence[Task]]:
+        """The first of these that some tasks could take now, and those; or the first, and nobody."""
+        if not self.paused:
+            for call in heads:
+                offered = self.chooser.offered(self.rosters.of(call.script).candidates(call))
+                if offered:
+                    return call, offered
+        return heads[0], ()
+
+    def _take_out(self, call: Call) -> None:
+        """Under the lock: a call that waits gets a task."""
+        self.backlog.drop(call)
         self.backlog.out += 1
         if self.elasticity is not None:
             self.elasticity.out(self.backlog.out)
         self._somebody_left()
 
-    def _have_wait(self) -> list[Call]:
-        """Under the lock: no task takes the first call. Those that wait for no task any more, as none will come."""
-        lost = self.backlog.take_all() if self.roster.hopeless else []
+    def _have_wait(self, heads: list[Call]) -> list[Call]:
+        """Under the lock: no task takes any of these. Those that wait for no task any more, as none will come."""
+        lost = []
+        for head in heads:
+            if self.rosters.of(head.script).hopeless:
+                lost += self.backlog.take(head.script)
         if self.elasticity is not None:
             self.elasticity.waits()
         self._tell_unavailable()
@@ -304,14 +316,15 @@ class Dispatcher:
             self._somebody_left()
         return lost
 
-    def _see_to_more(self, lost: list[Call]) -> None:
+    def _see_to_more(self, heads: list[Call], lost: list[Call]) -> None:
         """Have tasks come for the calls that wait, and fail those for which there will be none."""
         if not self.paused:
-            self._wake_one()
+            for head in heads:
+                self._wake_one(head)
             if self.on_wait is not None:
                 self.on_wait()
         for call in lost:
-            self._fail(call, self._why_hopeless())  # one each: a raise adds its traceback
+            self._fail(call, self._why_hopeless(call))  # one each: a raise adds its traceback
 
     def _give(self, call: Call, chosen: Task | StrategyError | None) -> None:
         """To the task that was chosen, if one was."""
@@ -333,29 +346,32 @@ class Dispatcher:
         except StrategyError as error:
             return error
 
-    def _wake_one(self) -> None:
+    def _wake_one(self, head: Call) -> None:
         """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
         their way."""
         with self.lock:
-            enough = self.roster.coming >= len(self.backlog.waiting)
-            sleeper = None if enough else self.roster.sleeper()
+            roster = self.rosters.of(head.script)
+            enough = roster.coming >= self.backlog.waiting.of(head.script).count
+            sleeper = None if enough else roster.sleeper()
         if sleeper is not None:
             sleeper._slot.wake()
 
-    def _why_hopeless(self) -> NotRunning:
-        reasons = "; ".join(str(task._slot.life.refusal()) for task in self.worker)
-        return NotRunning(f"no task of worker {self.worker.name!r} takes calls: {reasons or 'it has none'}")
+    def _why_hopeless(self, call: Call) -> NotRunning:
+        tasks = [task for task in self.worker if call.script in (None, task._core.address)]
+        reasons = "; ".join(str(task._slot.life.refusal()) for task in tasks)
+        what = "takes calls" if call.script is None else "of the script that it was addressed to takes calls"
+        return NotRunning(f"no task of worker {self.worker.name!r} {what}: {reasons or 'it has none'}")
 
     def _tell_unavailable(self) -> None:
         """Under the lock, which keeps what is told in order: a call has to wait."""
         if not self._pressure.short:
-            reason = "paused" if self.paused else "busy" if self.roster.up else "down"
+            reason = "paused" if self.paused else "busy" if self.rosters.all.up else "down"
             record = self._pressure.waits(self.worker.name, reason, shared().now())
             self.worker.tell("unavailable", record)
 
     def _tell_if_available(self) -> None:
         with self.lock:
-            if self.backlog.waiting or self.paused or not self.roster.roomy:
+            if self.backlog.waiting or self.paused or not self.rosters.all.roomy:
                 return
             record = self._pressure.eased(self.worker.name, shared().now())
             if record is not None:

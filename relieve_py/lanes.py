@@ -1,10 +1,14 @@
-"""Calls that wait, in the order of their turns: by priority, and within one priority first come, first served."""
+"""Calls that wait, in the order of their turns: by priority, and within one priority first come, first served.
+
+Those that are for tasks of different scripts wait apart from each other.
+"""
 
 from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
 from collections.abc import Iterator
+from typing import Any
 
 from relieve_py.calls import Call
 
@@ -93,4 +97,79 @@ class Lanes:
         self.count = 0
         self._lanes.clear()
         self._highest.clear()
+        return calls
+
+
+class Queues:
+    """A queue for the calls that any task may take, and one for each script to which others are addressed, so that none
+    waits behind a call for which it does not compete. Not locked."""
+
+    __slots__ = ("_addressed", "_open", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._open = Lanes()
+        self._addressed: dict[Any, Lanes] = {}  # by script; none is empty
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __iter__(self) -> Iterator[Call]:
+        yield from self._open
+        for lanes in self._addressed.values():
+            yield from lanes
+
+    def of(self, script: Any) -> Lanes:
+        """Those that are addressed to that script; None: to none."""
+        if script is None:
+            return self._open
+        return self._addressed.get(script) or Lanes()
+
+    def heads(self) -> list[Call]:
+        """The one of each queue whose turn it is, in the order of their turns."""
+        if not self._addressed:
+            return [self._open.first()] if self.count else []
+        queues = (self._open, *self._addressed.values())
+        heads = [queue.first() for queue in queues if queue.count]
+        return sorted(heads, key=lambda call: (-call.priority, call.id))
+
+    def add(self, call: Call) -> None:
+        """Behind all of its priority."""
+        self.count += 1
+        if call.script is None:
+            self._open.add(call)
+        else:
+            self._addressed.setdefault(call.script, Lanes()).add(call)
+
+    def put_back(self, calls: list[Call]) -> None:
+        """Before all of their priority, in that order."""
+        self.count += len(calls)
+        if not any(call.script is not None for call in calls):
+            self._open.put_back(calls)
+            return
+        for call in reversed(calls):
+            queue = self._open if call.script is None else self._addressed.setdefault(call.script, Lanes())
+            queue.put_back([call])
+
+    def remove(self, call: Call) -> bool:
+        """It waits no more; False when it did not."""
+        queue = self.of(call.script)
+        if not queue.remove(call):
+            return False
+        self.count -= 1
+        if not queue.count and call.script is not None:
+            del self._addressed[call.script]
+        return True
+
+    def least(self, oldest: bool) -> Call:
+        """The oldest, or the newest, of the lowest priority. There must be one."""
+        least = [queue.least(oldest) for queue in (self._open, *self._addressed.values()) if queue.count]
+        return min(least, key=lambda call: (call.priority, call.id if oldest else -call.id))
+
+    def clear(self) -> list[Call]:
+        """All that wait; they do so no more."""
+        calls = list(self)
+        self.count = 0
+        self._open.clear()
+        self._addressed.clear()
         return calls

@@ -43,6 +43,10 @@ class Roster:
         self._for_calls.discard(task)
         self._for_events.discard(task)
 
+    def members(self) -> list[Task]:
+        """In the order in which they joined."""
+        return [task for task, _ in self._members.values()]
+
     def look(self, task: Task) -> None:
         """See how it is with a task."""
         if (member := self._members.get(id(task))) is None:
@@ -88,6 +92,48 @@ class Roster:
     def sleeper(self) -> Task | None:
         """A task that has no child because there was no work, the first that is known."""
         return next(iter(self._asleep.values()), None)
+
+
+class Rosters:
+    """The roster of all members of one worker, and, once calls were addressed to a script, that of its tasks. Not
+    locked: its dispatcher does that."""
+
+    def __init__(self, waits: bool) -> None:
+        self._waits = waits
+        self.all = Roster(waits)
+        self._of_scripts: dict[Any, Roster] = {}
+
+    def join(self, task: Task) -> None:
+        """A task was added."""
+        for roster in self._with(task):
+            roster.join(task)
+
+    def leave(self, task: Task) -> None:
+        """A task was removed."""
+        for roster in self._with(task):
+            roster.leave(task)
+
+    def look(self, task: Task) -> None:
+        """See how it is with a task."""
+        self.all.look(task)
+        if self._of_scripts and (roster := self._of_scripts.get(task._core.address)) is not None:
+            roster.look(task)
+
+    def _with(self, task: Task) -> list[Roster]:
+        found = self._of_scripts.get(task._core.address)
+        return [self.all] if found is None else [self.all, found]
+
+    def of(self, script: Any) -> Roster:
+        """The tasks that run that script; None: all."""
+        if script is None:
+            return self.all
+        roster = self._of_scripts.get(script)
+        if roster is None:
+            roster = self._of_scripts[script] = Roster(self._waits)
+            for task in self.all.members():
+                if task._core.address == script:
+                    roster.join(task)
+        return roster
 
 
 def _put(group: dict[int, Task], task: Task, yes: bool) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import weakref
-from typing import Protocol
+from typing import Any, Protocol
 
 from relieve_py.dispatch import Dispatcher
 from relieve_py.elastic import Elasticity
@@ -19,8 +20,8 @@ COMING = (State.NEW, State.STARTING, State.WAITING, State.ASLEEP)
 class Scaled(Protocol):
     """What a worker of elastic size can do. Called on a strand, where user code may run."""
 
-    def grow_by(self, count: int) -> None:
-        """Add so many tasks, and start them."""
+    def grow_by(self, count: int, script: Any) -> None:
+        """Add so many tasks of that script, None: of any, and start them."""
         ...
 
     def shrink_by(self, count: int) -> None:
@@ -42,14 +43,14 @@ class Scaler:
         self._looks = False  # the strand looks whether to grow, or there is no room for more tasks
         self._ended = False
         dispatcher.elasticity = elasticity
-        dispatcher.on_wait = self._call_waits
+        dispatcher.on_wait = functools.partial(_call_waits, weakref.ref(self))  # no cycle: it would keep tasks
 
     def end(self) -> None:
         """The size is decided by somebody else from now on."""
         self._ended = True
         self._dispatcher.elasticity = self._dispatcher.on_wait = None
 
-    def _call_waits(self) -> None:
+    def call_waits(self) -> None:
         """A call has to wait: sooner or later there have to be more tasks, if that goes on."""
         if not self._looks:
             self._looks = True
@@ -72,12 +73,15 @@ class Scaler:
                 self._looks = False  # the next call that has to wait says so
                 return
             now = shared().now()
-            coming = sum(task.state in COMING for task in worker)
-            made_at = waiting.first().made_at
-            more, due = self._elasticity.grow(now, made_at, waiting.count, len(worker), coming)
+            head = min(waiting.heads(), key=lambda call: call.made_at)
+            coming = sum(
+                task.state in COMING for task in worker if head.script is None or task._core.address == head.script
+            )
+            queued = waiting.of(head.script).count
+            more, due = self._elasticity.grow(now, head.made_at, queued, len(worker), coming)
         try:
             if more:
-                scaled.grow_by(more)
+                scaled.grow_by(more, head.script)
         finally:
             self._looks = True
             if due is not None:
@@ -96,6 +100,12 @@ class Scaler:
             scaled.shrink_by(less)
         if due is not None:
             self._shrinking = shared().at(due, _submit, weakref.ref(self), "_shrink")
+
+
+def _call_waits(found: weakref.ref[Scaler]) -> None:
+    scaler = found()
+    if scaler is not None:
+        scaler.call_waits()
 
 
 def _submit(found: weakref.ref[Scaler], what: str) -> None:

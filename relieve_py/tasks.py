@@ -52,12 +52,13 @@ class _Core:
     def __init__(
         self, target: Target, options: TaskOptions, program: bool, default: RestartPolicy, startable: bool
     ) -> None:
-        kind, script = _kind_of(target)
+        kind, script = kind_of(target)
         if program and options.recycle.for_calls_only:
             raise ValueError(
                 f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
             )
         self.target = target
+        self.address: Any = script if kind != "object" else id(target)  # equal for tasks of one script
         self.options = options
         self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
         self.voice = Voice(self.name)
@@ -133,7 +134,7 @@ class _Core:
         self._objects()
 
 
-def _kind_of(target: Target) -> tuple[str, str]:
+def kind_of(target: Target) -> tuple[str, str]:
     """How a script or object is found: ``("path" | "module" | "object", its name)``. Raises TypeError."""
     if isinstance(target, os.PathLike):
         return "path", os.path.abspath(os.fspath(target))

@@ -134,7 +134,8 @@ def test_no_call_is_lost_or_doubled(when_full: str, limit: int, steps: list[str]
             victim = backlog.add(made[-1])
             gone += [] if victim is None else [victim]
         elif step == "take" and backlog.waiting:
-            taken.append(backlog.pop())
+            taken.append(backlog.waiting.heads()[0])
+            assert backlog.drop(taken[-1])
         elif step == "back" and taken:
             backlog.put_back([taken.pop()])
         elif step == "drop" and backlog.waiting:

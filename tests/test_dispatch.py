@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from relieve_py import CallableTask, CloudWorker, NotRunning, PendingCall, State, Stopped, WorkerFull
+from relieve_py import (
+    CallableTask,
+    CloudWorker,
+    ElasticSize,
+    NotRunning,
+    PendingCall,
+    RecyclePolicy,
+    State,
+    Stopped,
+    WorkerFull,
+    ipc,
+)
 from relieve_py.calls import DEFAULTS, Call, Mode
 from relieve_py.events import Available, Unavailable
 from relieve_py.supervisor import shared
@@ -118,8 +130,6 @@ def test_what_waits_in_a_pause_fails_when_no_task_is_left_for_it(sim: Simulation
 
 
 def test_a_sleeper_is_not_woken_for_calls_that_wait_in_a_pause(sim: Simulation) -> None:
-    from relieve_py import RecyclePolicy
-
     with CloudWorker(CallableTask("any.py", recycle=RecyclePolicy(idle=1.0))) as worker:
         task = next(iter(worker))
         sim.advance(2.0)
@@ -376,3 +386,94 @@ def test_a_dropped_call_has_its_files_until_nobody_wants_them(tmp_path: Any) -> 
         with copy:
             assert copy.read() in ("hello", "")  # they share a place in the file
     worker.stop().result(10)
+
+
+# -- several scripts -------------------------------------------------------------------------------
+
+
+class Two:
+    """Exports for two scripts: each child says whose it is."""
+
+    def __init__(self, sim: Simulation) -> None:
+        self.sim = sim
+
+    async def nap(self, seconds: float) -> str:
+        await self.sim.sleep(seconds)
+        return str(ipc.name)
+
+
+def two(sim: Simulation, **options: Any) -> CloudWorker:
+    """One task of each of two scripts."""
+    sim.exports = Two(sim)
+    return CloudWorker(CallableTask("a.py", name="a"), CallableTask("b.py", name="b"), **options)
+
+
+def test_a_call_goes_to_a_task_of_the_script_that_it_is_addressed_to(sim: Simulation) -> None:
+    with two(sim) as worker:
+        assert {worker.script("b.py").get("nap", 0.0).result() for _ in range(3)} == {"b"}
+        assert list(worker.script("a.py").map("nap", [0.0] * 3)) == ["a"] * 3
+        assert {worker.get("nap", 0.0).result() for _ in range(4)} == {"a", "b"}
+        assert worker.script("b.py").send("news").result().name == "b"
+        assert worker.script("b.py").options(timeout=5, priority=2).get("nap", 0.0).result() == "b"
+        assert "nap" in dir(worker.script("a.py").remote)
+
+
+def test_a_call_does_not_wait_behind_those_for_another_script(sim: Simulation) -> None:
+    with two(sim) as worker:
+        busy = [worker.script("a.py").get("nap", 10.0) for _ in range(3)]
+        other = worker.script("b.py").get("nap", 1.0)
+        either = worker.get("nap", 1.0)
+        assert (other.result(), either.result()) == ("b", "b")
+        assert not any(reply.done() for reply in busy)
+        assert [reply.result() for reply in busy] == ["a"] * 3
+
+
+def test_calls_for_a_script_of_which_no_task_is_left_fail_alone(sim: Simulation) -> None:
+    with two(sim) as worker:
+        face = worker.script("a.py")
+        running, waiting = face.get("nap", 5.0), face.get("nap", 5.0)
+        held = worker.script("b.py").get("nap", 10.0)
+        sim.run()
+        worker.remove("a").mark_seen()
+        with pytest.raises(NotRunning, match="of the script that it was addressed to"):
+            waiting.result()
+        with pytest.raises(NotRunning):
+            face.get("nap", 0.0).result()
+        with pytest.raises(KeyError, match=r"no task of script .*a\.py.*its scripts are: .*b\.py"):
+            worker.script("a.py")
+        assert (running.result(), held.result()) == ("a", "b")
+
+
+def test_a_sleeping_task_is_woken_for_a_call_of_its_script(sim: Simulation) -> None:
+    sim.exports = Two(sim)
+    recycle = RecyclePolicy(idle=1.0)
+    a, b = (CallableTask(f"{name}.py", name=name, recycle=recycle) for name in "ab")
+    with CloudWorker(a, b) as worker:
+        sim.advance(2.0)
+        assert worker.script("b.py").get("nap", 0.0).result() == "b"
+        assert (a.state, b.state) == (State.ASLEEP, State.READY)
+
+
+def test_an_elastic_worker_adds_tasks_of_the_script_for_which_calls_wait_and_keeps_one_of_each(sim: Simulation) -> None:
+    with two(sim, size=ElasticSize(2, 6, grow_after=1.0, shrink_after=5.0)) as worker:
+        replies = [worker.script("b.py").get("nap", 4.0) for _ in range(12)]
+        for reply in replies:
+            reply.result()
+        scripts = Counter(task._slot.script.rpartition("/")[2] for task in worker)
+        assert scripts == {"a.py": 1, "b.py": 5}
+        sim.advance(20.0)
+        assert list(worker.tasks) == ["a", "b"]
+
+
+def test_objects_are_scripts_too(sim: Simulation) -> None:
+    class One:
+        def which(self) -> int:
+            return 1
+
+    class Other:
+        def which(self) -> int:
+            return 2
+
+    sim.exports = None
+    with CloudWorker(CallableTask(One), CallableTask(Other)) as worker:
+        assert [worker.script(which).get("which").result() for which in (One, Other, One)] == [1, 2, 1]

@@ -57,6 +57,18 @@ def test_several_scripts_in_one_pool() -> None:
         assert worker.task("t").get("data").result(T) == {"foo": "bar"}
 
 
+@pytest.mark.feature(57, 67)
+def test_calls_and_events_are_addressed_to_the_tasks_of_one_script() -> None:
+    kitchen, task = CallableTask(KITCHEN, name="k"), CallableTask(script("task.py"), name="t")
+    with CloudWorker(kitchen, task) as worker:
+        assert [worker.script(KITCHEN).get("add", n).result(T) for n in range(3)] == [1, 2, 3]
+        assert worker.script(script("task.py")).get("data").result(T) == {"foo": "bar"}
+        assert worker.script(KITCHEN).send("news").result(T) is kitchen
+        assert {outcome.task for outcome in worker.send_per_script("news").result(T)} == {"k", "t"}
+        with pytest.raises(KeyError, match="its scripts are"):
+            worker.script("nothing.py")
+
+
 @pytest.mark.feature(68)
 def test_a_pool_of_fixed_size(cloud: CloudWorker) -> None:
     assert len(cloud) == 2

@@ -170,9 +170,10 @@ class WorkerWorld(World):
             raise Violation(f"rule 6: {backlog.out} calls are counted as out, and {open_calls} are")
         if self.strategy.open != open_calls:
             raise Violation(f"rule 6: the strategy counts {self.strategy.open} calls, and there are {open_calls}")
-        if backlog.waiting and not worker.paused and self._takers(backlog.waiting.first()):
+        heads = backlog.waiting.heads()
+        if not worker.paused and any(self._takers(head) for head in heads):
             raise Violation("rule 6: a call waits although a task has room for it")
-        if backlog.waiting and not any(task._slot.life.accepts or task.state is State.NEW for task in worker):
+        if heads and not any(task._slot.life.accepts or task.state is State.NEW for task in worker):
             raise Violation("rule 1: a call waits for tasks that will never take one")
         if dispatcher.drain_waiters and backlog.drained and not dispatcher.delays:
             raise Violation("rule 1: a drain is waited for and there is nothing left")
@@ -187,7 +188,7 @@ class WorkerWorld(World):
                 self.strategy.waits or (room and (call.mode is Mode.EVENT or not traffic.closed))
             ):
                 found.append(task.name)
-        known = [task.name for task in self.worker._dispatcher.roster.candidates(call).ordered()]
+        known = [task.name for task in self.worker._dispatcher.rosters.all.candidates(call).ordered()]
         if found != known:
             raise Violation(f"rule 6: {found} could take a call, and the worker knows {known}")
         return found
