@@ -22,6 +22,7 @@ from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
+_CTRUNC = int(socket.MSG_CTRUNC)  # as the flag that it is, each look at it would cost 2 µs
 _NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _CHUNKS_A_WRITE = 64
@@ -84,23 +85,24 @@ class Channel:
         speak the protocol, or announces more than there is memory for. Descriptors are closed with their frame, unless
         somebody takes them from its owner.
         """
-        if self.broken is not None:
-            raise self.broken
+        decoder = self._decoder
+        if decoder.broken is not None:
+            raise decoder.broken
         try:
-            nbytes, ancillary, flags, _ = self._sock.recvmsg_into([self._decoder.space()], _ANCILLARY, _CLOEXEC | flags)
+            nbytes, ancillary, flags, _ = self._sock.recvmsg_into([decoder.space()], _ANCILLARY, _CLOEXEC | flags)
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as error:
             raise EOFError(f"the other side is gone: {error}") from error
-        if ancillary or flags & socket.MSG_CTRUNC:
+        if ancillary or flags & _CTRUNC:
             self._take_descriptors(ancillary, flags)
         if nbytes == 0:
             raise EOFError("the other side is gone")
         try:
-            frames = self._decoder.filled(nbytes)
+            frames = decoder.filled(nbytes)
         except MemoryError:
             raise ProtocolError("a frame needs more memory than there is") from None
-        if self._arrived or any(frame.fds for frame in frames):
+        if self._arrived or decoder.announced:
             self._hand_out_descriptors(frames)
         return frames
 
@@ -126,9 +128,9 @@ class Channel:
                     for fd in fds:
                         os.set_inheritable(fd, False)
                 self._arrived.extend(fds)
-        if flags & socket.MSG_CTRUNC and self._lossy:
+        if flags & _CTRUNC and self._lossy:
             self._arrived.append(-1)
-        elif flags & socket.MSG_CTRUNC:
+        elif flags & _CTRUNC:
             raise ProtocolError("descriptors were lost on the way: the limit of open files may be reached")
 
     # -- sending: one thread at a time -------------------------------------------------------------
@@ -140,6 +142,14 @@ class Channel:
         """
         chunks = encode(frame)
         first: Frame | None = frame
+        if len(chunks) == 1 and not self._out and not frame.fds:  # most often it goes at once, and as a whole
+            try:
+                sent = self._sock.send(chunks[0], _NOSIGNAL)
+            except OSError:  # flush finds out why
+                sent = 0
+            if sent == len(chunks[0]):
+                return True
+            chunks = [memoryview(chunks[0])[sent:]]
         for chunk in chunks:
             view = memoryview(chunk).cast("B")
             self._out.append((view, first))
@@ -177,10 +187,15 @@ class Channel:
         if self.torn:
             raise BrokenPipeError("the channel was torn by an exception in the middle of a frame")
         chunks = encode(frame)
-        self._out.append((memoryview(chunks[0]).cast("B"), frame))
-        self._out.extend((memoryview(chunk).cast("B"), None) for chunk in chunks[1:])
         try:
             self.torn = True
+            if len(chunks) == 1 and not frame.fds:
+                sent = self._sock.send(chunks[0], _NOSIGNAL)
+                if sent < len(chunks[0]):
+                    self._out.append((memoryview(chunks[0])[sent:], None))
+            else:
+                self._out.append((memoryview(chunks[0]).cast("B"), frame))
+                self._out.extend((memoryview(chunk).cast("B"), None) for chunk in chunks[1:])
             while self._out:
                 self._drop(self._write())
             self.torn = False

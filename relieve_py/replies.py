@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger("relieve_py")
 
 
+_CANCELLED = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED"})  # states of a Future
+_OVER = frozenset({"FINISHED", *_CANCELLED})
+
+
 class Reply(Future[Any]):
     """The caller's handle on a call: a ``concurrent.futures.Future`` that can also be awaited.
 
@@ -68,8 +72,8 @@ class Reply(Future[Any]):
         return True
 
     def settled(self) -> bool:
-        """True when there is a value or an error, or it was cancelled."""
-        return self.done()
+        """The same as ``done()``, of a reply of this process."""
+        return self._state in _OVER
 
     def _disown(self) -> None:
         """In a forked copy of the process: whoever would have settled this is not there."""
@@ -101,9 +105,9 @@ class Reply(Future[Any]):
             self._attend()
 
     def _invoke_callbacks(self) -> None:
-        with self._condition:
-            wakers, self._wakers = self._wakers, []
-            self._call = self.keeps = None
+        # No waker joins any more: when_settled() looks under the lock, and the state was changed under it.
+        wakers, self._wakers = self._wakers, []
+        self._call = self.keeps = None
         for waker in wakers:
             waker()
         callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks
@@ -121,7 +125,11 @@ class Reply(Future[Any]):
         """True when there is a value or an error, or it was cancelled."""
         if self._made_in is not copies.here:
             self._disown()
-        return super().done()
+        return self._state in _OVER  # a look at one attribute, which takes no lock
+
+    def cancelled(self) -> bool:
+        """True when it was cancelled before it was settled."""
+        return self._state in _CANCELLED
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
@@ -238,7 +246,8 @@ class Reply(Future[Any]):
             encoded = self._result
             if type(encoded) is Encoded:
                 value, error = encoded.open()
-                self._result, self._exception = value, error
+                self._exception = error
+                self._result = value  # last: who sees it takes no lock any more
             return self._result
 
     def _cancelled(self) -> CallCancelled:

@@ -82,7 +82,8 @@ class Payload:
         return Payload(self.data, self.buffers, Descriptors([os.dup(fd) for fd in self.descriptors.fds]))
 
     def __len__(self) -> int:
-        return memoryview(self.data).nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers)
+        nbytes = memoryview(self.data).nbytes
+        return nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers) if self.buffers else nbytes
 
 
 @runtime_checkable

@@ -120,7 +120,8 @@ def encode(frame: Frame) -> list[bytes | bytearray | memoryview]:
     payload, buffers = frame.payload, frame.buffers
     nbytes = _size(payload)
     if not buffers:
-        check_size(nbytes, 0, len(frame.fds))
+        if nbytes > MAX_FRAME or len(frame.fds) > MAX_DESCRIPTORS:
+            check_size(nbytes, 0, len(frame.fds))
         head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, 0, frame.number, nbytes)
         return [b"".join((head, payload))] if nbytes <= _JOIN_BELOW else [head, payload]
     lengths = [_size(buffer) for buffer in buffers]
@@ -168,6 +169,7 @@ class Decoder:
         self._start = 0  # scratch[start:end] holds what is not yet cut into frames
         self._end = 0
         self._large: _LargeFrame | None = None
+        self.announced = 0  # descriptors of the frames that were returned last
         self.broken: ProtocolError | None = None  # what came behind the frames that were returned last is no frame
 
     @property
@@ -197,8 +199,10 @@ class Decoder:
             if not self._large.filled(nbytes):
                 return []
             whole, self._large = self._large.frame, None
+            self.announced = len(whole.fds)
             return [whole]
         self._end += nbytes
+        self.announced = 0
         frames: list[Frame] = []
         while self._end - self._start >= HEADER_BYTES and self._large is None:
             try:
@@ -211,6 +215,7 @@ class Decoder:
             if frame is None:
                 break
             frames.append(frame)
+            self.announced += len(frame.fds)
         return frames
 
     def _cut(self) -> Frame | None:
