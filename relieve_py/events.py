@@ -20,6 +20,7 @@ from typing import Any, Protocol
 import attrs
 
 from relieve_py import locks
+from relieve_py.coroutines import bound_to_loop, finished
 from relieve_py.patterns import matches
 
 logger = logging.getLogger("relieve_py")
@@ -416,6 +417,7 @@ class Emitter:
         if not callable(listener):
             raise TypeError(f"a listener is callable; {listener!r} is not")
         locks.refuse_if_mine(self._lock)
+        listener = bound_to_loop(listener)
         with self._lock:
             self._listeners = [*self._listeners, (name, listener, once)]
 
@@ -484,6 +486,6 @@ class Emitter:
 def _tell(listener: Listener, event: Event) -> Any:
     token = _current.set(event)
     try:
-        return listener(*event.args)
+        return finished(listener(*event.args))
     finally:
         _current.reset(token)

@@ -9,7 +9,8 @@ from relieve_py.events import Emitter, Listener
 
 
 class Listening(ABC):
-    """Something that tells listeners of events. They run on a thread of its own, in order, and survive restarts."""
+    """Something that tells listeners of events. They run on a thread of its own, in order, and survive restarts; async
+    ones in the event loop in which they were registered, and without one in a loop of their own."""
 
     @property
     @abstractmethod

@@ -14,6 +14,6 @@ def test_a_task_is_known_before_what_was_kept_for_it_is_told() -> None:
     voice.emitter.strand.submit(begun.set)
     voice.emitter.strand.submit(go_on.wait, 20)
     assert begun.wait(20)
-    voice.take(task)  # on the strand it is taken when the strand is free
+    voice.take(task, True)  # on the strand it is taken when the strand is free
     assert voice.face is task
     go_on.set()
