@@ -33,6 +33,24 @@ FORK = pytest.param(
 LAUNCHERS = ["forkserver", "spawn", FORK]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--launcher", help="of the tests that take each launcher in turn, run those with this one only")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    wanted = config.getoption("--launcher")
+    if wanted is None:
+        return
+    others = [item for item in items if _launcher_of(item) not in (None, wanted)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if _launcher_of(item) in (None, wanted)]
+
+
+def _launcher_of(item: pytest.Item) -> object:
+    call = getattr(item, "callspec", None)
+    return call.params.get("launcher") if call is not None else None
+
+
 @pytest.fixture(scope="session", params=LAUNCHERS)
 def launcher(request: pytest.FixtureRequest) -> str:
     """Each launcher in turn; tests are grouped so that what a module shares is made once for each."""
