@@ -29,8 +29,7 @@ from relieve_py.publishing import publisher, snapshots
 T = 20
 
 
-def double(n: int) -> int:
-    return 2 * n
+DOUBLE = str(Path(__file__).parent / "scripts" / "double.py")
 
 
 @pytest.fixture
@@ -46,7 +45,7 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 @pytest.fixture
 def pool(place: Path) -> Iterator[CloudWorker]:
     """A published pool at work."""
-    with CloudWorker(CallableTask(double, name="doubler"), CallableTask(double, name="other"), name="pool") as worker:
+    with CloudWorker(CallableTask(DOUBLE, name="doubler"), CallableTask(DOUBLE, name="other"), name="pool") as worker:
         worker.publish()
         yield worker
         worker.unpublish()
@@ -64,7 +63,7 @@ def told(pid: int | None = None) -> list[dict[str, Any]]:
 
 
 def test_nothing_is_there_until_it_is_asked_for(place: Path) -> None:
-    with Worker(CallableTask(double)):
+    with Worker(CallableTask(DOUBLE)):
         assert told() == sockets(place) == []
         assert "relieve-top" not in {thread.name for thread in threading.enumerate()}
 
@@ -91,7 +90,7 @@ def test_who_is_at_the_other_end_is_asked_of_the_system() -> None:
 def test_a_folder_that_others_can_enter_is_refused(place: Path, mode: int) -> None:
     place.mkdir()
     place.chmod(mode)
-    worker = Worker(CallableTask(double))
+    worker = Worker(CallableTask(DOUBLE))
     with pytest.raises(PermissionError, match="0700"):
         worker.publish()
     assert told() == []
@@ -101,27 +100,27 @@ def test_a_folder_that_is_a_link_is_refused(place: Path, tmp_path: Path) -> None
     tmp_path.chmod(0o700)
     place.symlink_to(tmp_path)
     with pytest.raises(PermissionError):
-        Worker(CallableTask(double)).publish()
+        Worker(CallableTask(DOUBLE)).publish()
 
 
 def test_by_the_environment_every_worker_is_shown_and_what_fails_is_only_logged(
     place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("RELIEVE_TOP", "1")
-    workers = [Worker(CallableTask(double), name=name) for name in ("a", "b")]
+    workers = [Worker(CallableTask(DOUBLE), name=name) for name in ("a", "b")]
     assert [worker["name"] for worker in told()[0]["workers"]] == ["a", "b"]
     for worker in workers:
         worker.unpublish()
     place.chmod(0o755)
-    Worker(CallableTask(double))
+    Worker(CallableTask(DOUBLE))
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     monkeypatch.setenv("RELIEVE_TOP", "0")
-    Worker(CallableTask(double))
+    Worker(CallableTask(DOUBLE))
     assert len(caplog.records) == 1
 
 
 def test_it_ends_with_the_last_that_is_shown(place: Path) -> None:
-    one, two = Worker(CallableTask(double), name="one"), Worker(CallableTask(double), name="two")
+    one, two = Worker(CallableTask(DOUBLE), name="one"), Worker(CallableTask(DOUBLE), name="two")
     for worker in (one, two, two):
         worker.publish()
     thread = publisher._thread
@@ -144,7 +143,7 @@ def test_who_does_not_read_holds_up_nothing(pool: CloudWorker, place: Path, monk
     pool.to_dict = lambda: {"name": "x" * 5_000_000}  # type: ignore[method-assign]
     with socket.socket(socket.AF_UNIX) as idle:
         idle.connect(str(place / sockets(place)[0]))
-        assert pool.get(None, 4).result(T) == 8
+        assert pool.get("double", 4).result(T) == 8
         deadline = time.monotonic() + T
         while not (found := told()):
             assert time.monotonic() < deadline
@@ -152,7 +151,7 @@ def test_who_does_not_read_holds_up_nothing(pool: CloudWorker, place: Path, monk
 
 
 def test_a_worker_that_cannot_be_shown_costs_the_others_nothing(pool: CloudWorker) -> None:
-    broken = Worker(CallableTask(double))
+    broken = Worker(CallableTask(DOUBLE))
     broken.to_dict = lambda: 1 / 0  # type: ignore[method-assign, assignment, return-value]
     broken.publish()
     assert [worker["name"] for worker in told()[0]["workers"]] == ["pool"]
@@ -179,7 +178,7 @@ def test_a_forked_copy_shows_nothing_and_takes_nothing_away(pool: CloudWorker, p
 
 def test_one_picture_and_json(pool: CloudWorker) -> None:
     for number in range(7):
-        assert pool.get(None, number).result(T) == 2 * number
+        assert pool.get("double", number).result(T) == 2 * number
     done = relieve("top", "--once", env={**os.environ, "COLUMNS": "120"})
     assert (done.returncode, done.stderr) == (0, "")
     assert re.search(
@@ -238,7 +237,7 @@ def test_it_shows_a_pool_that_works_until_a_key(pool: CloudWorker, terminal: Ter
         terminal.read_until(r"\x1b\[\?1049h")  # the other screen, so that what was there comes back
         terminal.read_until(r"0 done")
         for number in range(12):
-            assert pool.get(None, number).result(T) == 2 * number
+            assert pool.get("double", number).result(T) == 2 * number
         terminal.read_until(r"12 done.*?[\d,]+/s")
         next(iter(pool)).kill().result(T)
         terminal.read_until(r"stopped")

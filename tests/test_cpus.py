@@ -12,6 +12,7 @@ from relieve_py import CallableTask, cpus, usable_cpus
 from relieve_py.cgroups import directories_of, group_of
 from relieve_py.cpus import THREAD_VARIABLES, least_quota
 
+KITCHEN = str(Path(__file__).parent / "scripts" / "kitchen.py")
 V2 = "0::/user.slice/user-1000.slice/session.scope\n"
 V1 = "9:name=systemd:/\n4:memory:/jobs/7\n3:cpu,cpuacct:/\n0::/\n"
 MOUNTS = r"""
@@ -119,8 +120,8 @@ def test_threads_of_libraries_are_limited_before_the_child_starts(
     for variable in THREAD_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("MKL_NUM_THREADS", "7")
-    with CallableTask(environment, launcher=launcher, threads=2, env={"OMP_NUM_THREADS": "5"}) as task:
-        found = task.get(None, list(THREAD_VARIABLES)).result(20)
+    with CallableTask(KITCHEN, launcher=launcher, threads=2, env={"OMP_NUM_THREADS": "5"}) as task:
+        found = {name: task.get("env", name).result(20) for name in THREAD_VARIABLES}
     assert found.pop("OMP_NUM_THREADS") == "5", "the task's own env wins"
     assert found.pop("MKL_NUM_THREADS") == "7", "the user's environment wins"
     assert set(found.values()) == {"2"}
@@ -130,9 +131,5 @@ def test_threads_of_libraries_are_limited_before_the_child_starts(
 def test_without_the_option_nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in THREAD_VARIABLES:
         monkeypatch.delenv(variable, raising=False)
-    with CallableTask(environment) as task:
-        assert set(task.get(None, list(THREAD_VARIABLES)).result(20).values()) == {None}
-
-
-def environment(names: list[str]) -> dict[str, str | None]:
-    return {name: os.environ.get(name) for name in names}
+    with CallableTask(KITCHEN) as task:
+        assert set({name: task.get("env", name).result(20) for name in THREAD_VARIABLES}.values()) == {None}

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support import T
+from support import T, script
 
 from relieve_py import CallableTask, ScriptTask, StartError, records
 from relieve_py.records import Records
 
+LOGGING = script("logs.py")
 LAUNCHERS = pytest.mark.parametrize("launcher", ["forkserver", "spawn", "fork"])
 
 
@@ -50,27 +50,14 @@ def kept() -> Iterator[Kept]:
     logging.root.setLevel(before)
 
 
-def talk() -> int:
-    log = logging.getLogger("app.db")
-    log.debug("too small")
-    log.info("hello %s", "there", extra={"user": 7, "odd": {1}})
-    try:
-        raise ValueError("atishoo")
-    except ValueError:
-        log.exception("sneezed")
-    threading.Thread(target=log.warning, args=("from a thread",), name="aside").start()
-    logging.getLogger("other").warning("last")
-    return os.getpid()
-
-
 def of_app(found: list[logging.LogRecord]) -> dict[str, logging.LogRecord]:
     return {record.getMessage(): record for record in found if record.name.startswith("app")}
 
 
 @LAUNCHERS
 def test_a_record_arrives_with_all_that_it_says(launcher: str, kept: Kept) -> None:
-    with CallableTask(talk, name="talker", log="INFO", launcher=launcher) as task:
-        pid = task.get(None).result(T)
+    with CallableTask(LOGGING, name="talker", log="INFO", launcher=launcher) as task:
+        pid = task.get("talk").result(T)
         kept.until("from a thread")
         found = of_app(kept.until("last"))
     assert list(found)[:2] == ["hello there", "sneezed"]
@@ -84,7 +71,7 @@ def test_a_record_arrives_with_all_that_it_says(launcher: str, kept: Kept) -> No
         7,
         "{1}",
     )
-    assert hello.pathname == __file__
+    assert hello.pathname == LOGGING
     assert found["from a thread"].threadName == "aside"
     text = logging.Formatter("%(message)s").format(found["sneezed"])
     assert text.startswith("sneezed\nTraceback")
@@ -92,8 +79,8 @@ def test_a_record_arrives_with_all_that_it_says(launcher: str, kept: Kept) -> No
 
 
 def test_without_the_option_records_stay_in_the_child(kept: Kept) -> None:
-    with CallableTask(talk) as task:
-        task.get(None).result(T)
+    with CallableTask(LOGGING) as task:
+        task.get("talk").result(T)
     assert of_app(kept.records) == {}
 
 
@@ -101,8 +88,8 @@ def test_levels_and_loggers_of_the_parent_decide(kept: Kept) -> None:
     app = logging.getLogger("app")
     app.setLevel(logging.ERROR)
     try:
-        with CallableTask(talk, log=logging.DEBUG) as task:
-            task.get(None).result(T)
+        with CallableTask(LOGGING, log=logging.DEBUG) as task:
+            task.get("talk").result(T)
             found = of_app(kept.until("last"))
     finally:
         app.setLevel(logging.NOTSET)
@@ -124,27 +111,9 @@ def test_a_program_and_a_start_that_fails_are_heard(kept: Kept, tmp_path: Path) 
     kept.until("no good")
 
 
-def own_handler() -> tuple[int, str | None]:
-    """A handler of the script's own gets its records, too; a process that it forks sends none."""
-    mine: list[str] = []
-    handler = Kept()
-    handler.emit = lambda record: mine.append(record.getMessage())  # type: ignore[method-assign]
-    logging.root.addHandler(handler)
-    logging.getLogger("app").warning("for both")
-    pid = os.fork()
-    if pid == 0:
-        logging.root.removeHandler(handler)
-        logging.lastResort = None
-        logging.getLogger("app").warning("from a fork")
-        os._exit(0)
-    os.waitpid(pid, 0)
-    logging.getLogger("app").warning("end")
-    return len(mine), mine[0]
-
-
 def test_handlers_of_the_script_stay_and_its_forks_are_silent(kept: Kept) -> None:
-    with CallableTask(own_handler, log="INFO") as task:
-        assert task.get(None).result(T) == (2, "for both")
+    with CallableTask(LOGGING, log="INFO") as task:
+        assert task.get("own_handler").result(T) == (2, "for both")
         assert list(of_app(kept.until("end"))) == ["for both", "end"]
 
 

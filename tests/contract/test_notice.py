@@ -2,80 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import T, heard
+from support import T, heard, script
 
 from relieve_py import CallableTask, TaskDied, ipc
 from relieve_py.testing import Simulation
 
 
-def arm(*texts: str) -> None:
-    """Tell the parent each of these in the end; one that is empty raises."""
-    for text in texts:
-
-        def tell(text: str = text) -> None:
-            if not text:
-                raise SystemExit("not me")
-            ipc.send("told", text)
-
-        ipc.before_kill(tell)
-
-
-def hang() -> None:
-    ipc.send("hanging")
-    while True:
-        time.sleep(60)
-
-
-def handled_before(path: str) -> None:
-    signal.signal(signal.SIGTERM, lambda signum, frame: os._exit(5))
-    arm("first")
-
-
-def fork_and_end_it() -> int:
-    up, says_so = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        os.write(says_so, b"!")
-        signal.pause()
-    os.read(up, 1)
-    os.kill(pid, signal.SIGTERM)
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def arm_in_a_thread() -> str:
-    found: list[str] = []
-
-    def try_it() -> None:
-        try:
-            arm("never")
-        except ValueError as error:
-            found.append(str(error))
-
-    thread = threading.Thread(target=try_it)
-    thread.start()
-    thread.join()
-    return found[0]
-
-
-class functions:  # a script
-    arm = staticmethod(arm)
-    hang = staticmethod(hang)
-    handled_before = staticmethod(handled_before)
-    fork_and_end_it = staticmethod(fork_and_end_it)
-    arm_in_a_thread = staticmethod(arm_in_a_thread)
-
-
 @pytest.fixture
 def task() -> Any:
-    return CallableTask(functions, kill_timeout=0.1, restart=False)
+    return CallableTask(script("noticing.py"), kill_timeout=0.1, restart=False)
 
 
 @pytest.mark.feature(126)

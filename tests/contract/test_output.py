@@ -4,41 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-import subprocess
-import sys
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, Heard, T
+from support import KITCHEN, Heard, T, script
 
 from relieve_py import CallableTask, CloudWorker, Output, OutputLine, ScriptTask, StartError, TaskDied, outlet
 from relieve_py.sinks import FileSink, RotatedFile
 
-
-def say(out: str, err: str = "") -> None:
-    """By Python, by descriptor as C code does, and by another program."""
-    print(out)
-    os.write(1, f"C {out}\n".encode())
-    subprocess.run(["echo", f"program {out}"], check=True)
-    if err:
-        print(err, file=sys.stderr)
-        os.write(2, f"C {err}\n".encode())
-
-
-def die_talking(lines: int, signum: int) -> None:
-    for number in range(lines):
-        print(f"line {number}")
-    print("no end", end="", flush=True)
-    os.kill(os.getpid(), signum)
-
-
-def flood(megabytes: int) -> int:
-    line = b"x" * 1023 + b"\n"
-    for _ in range(megabytes * 1024):
-        os.write(1, line)
-    return megabytes
+PRINTING = script("printing.py")
 
 
 def texts(lines: tuple[OutputLine, ...], stream: str) -> list[str]:
@@ -48,8 +24,8 @@ def texts(lines: tuple[OutputLine, ...], stream: str) -> list[str]:
 @pytest.mark.feature(109, 120)
 @pytest.mark.parametrize("launcher", ["forkserver", "spawn", "fork"])
 def test_everything_that_is_printed_is_captured(launcher: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with CallableTask(say, output="capture", launcher=launcher) as task:
-        task.get(None, "hello", "oh").result(T)
+    with CallableTask(PRINTING, output="capture", launcher=launcher) as task:
+        task.get("say", "hello", "oh").result(T)
         exit = task.stop().result(T)
     assert texts(task.output(), "stdout") == ["hello", "C hello", "program hello"]
     assert texts(task.output(), "stderr") == ["oh", "C oh"]
@@ -59,27 +35,27 @@ def test_everything_that_is_printed_is_captured(launcher: str, capfd: pytest.Cap
 
 @pytest.mark.feature(120)
 def test_by_default_it_is_inherited(capfd: pytest.CaptureFixture[str]) -> None:
-    with CallableTask(say) as task:
-        task.get(None, "hello", "oh").result(T)
+    with CallableTask(PRINTING) as task:
+        task.get("say", "hello", "oh").result(T)
     assert capfd.readouterr() == ("hello\nC hello\nprogram hello\n", "oh\nC oh\n")
     assert task.output() == ()
 
 
 @pytest.mark.feature(109)
-def test_the_output_of_each_script(tmp_path: Path) -> None:
-    with CloudWorker(CallableTask(say, output="capture"), CallableTask(die_talking, output="capture")) as worker:
+def test_the_output_of_each_script() -> None:
+    with CloudWorker(CallableTask(PRINTING, output="capture"), CallableTask(KITCHEN, output="capture")) as worker:
         for task in worker:
-            if task.name.startswith("say"):
-                task.get(None, task.name).result(T)
+            if task.name.startswith("printing"):
+                task.get("say", task.name).result(T)
         worker.stop().result(T)
-    assert worker.output("say")[0].text.startswith("say-")
-    assert len(worker.output()) == len(worker.output("say")) == 3
-    assert worker.output("die_talking") == ()
+    assert worker.output("printing")[0].text.startswith("printing-")
+    assert len(worker.output()) == len(worker.output("printing")) == 3
+    assert worker.output("kitchen") == ()
 
 
 def test_the_last_lines_of_a_child_that_is_killed_are_in_the_error() -> None:
-    with CallableTask(die_talking, output="capture", restart=False) as task, pytest.raises(TaskDied) as caught:
-        task.get(None, 1000, 9).result(T)
+    with CallableTask(PRINTING, output="capture", restart=False) as task, pytest.raises(TaskDied) as caught:
+        task.get("die_talking", 1000, 9).result(T)
     expected = (*(f"line {n}" for n in range(951, 1000)), "no end")
     assert caught.value.stdout == task.exit.stdout == expected
     assert "The last that the child wrote to stdout:\n  line 991\n" in "".join(caught.value.__notes__)
@@ -94,8 +70,8 @@ def test_what_a_start_that_failed_has_printed_is_in_its_error(tmp_path: Path) ->
 
 
 def test_what_is_kept_is_bounded_and_is_of_the_last() -> None:
-    with CallableTask(flood, output=Output("capture", last=4096)) as task:
-        assert task.get(None, 2).result(T) == 2
+    with CallableTask(PRINTING, output=Output("capture", last=4096)) as task:
+        assert task.get("flood", 2).result(T) == 2
         task.restart().result(T)
         kept = task.output()
     assert len(kept) == 4
@@ -104,18 +80,18 @@ def test_what_is_kept_is_bounded_and_is_of_the_last() -> None:
 
 def test_a_file_has_all_lines_in_the_order_they_were_printed(tmp_path: Path) -> None:
     path = tmp_path / "logs" / "{script}-{task}.log"
-    with CallableTask(say, output=path, name="talker") as task:
+    with CallableTask(PRINTING, output=path, name="talker") as task:
         for word in ("one", "two"):
-            task.get(None, word, "err").result(T)
-    lines = (tmp_path / "logs" / "say-talker.log").read_text().splitlines()
+            task.get("say", word, "err").result(T)
+    lines = (tmp_path / "logs" / "printing-talker.log").read_text().splitlines()
     said = ["one", "C one", "program one", "err", "C err"]
     assert lines == [*said, *(line.replace("one", "two") for line in said)]
 
 
 def test_tasks_share_a_file_and_no_line_is_torn(tmp_path: Path) -> None:
     path = tmp_path / "all.log"
-    with CloudWorker(CallableTask(flood, output=Output(path, stderr=tmp_path / "err.log")), size=2) as worker:
-        assert [reply.result(T) for reply in [worker.get(None, 1), worker.get(None, 1)]] == [1, 1]
+    with CloudWorker(CallableTask(PRINTING, output=Output(path, stderr=tmp_path / "err.log")), size=2) as worker:
+        assert [reply.result(T) for reply in [worker.get("flood", 1), worker.get("flood", 1)]] == [1, 1]
     lines = path.read_bytes().splitlines()
     assert (len(lines), set(map(len, lines))) == (2048, {1023})
     assert (tmp_path / "err.log").exists() is False, "a file comes to be with its first line"
@@ -124,8 +100,8 @@ def test_tasks_share_a_file_and_no_line_is_torn(tmp_path: Path) -> None:
 @pytest.mark.feature(120)
 def test_a_file_is_rotated_by_size_and_none_is_larger(tmp_path: Path) -> None:
     path = tmp_path / "out.log"
-    with CallableTask(flood, output=Output(path, max_bytes=300 * 1024, keep=3)) as task:
-        task.get(None, 1).result(T)
+    with CallableTask(PRINTING, output=Output(path, max_bytes=300 * 1024, keep=3)) as task:
+        task.get("flood", 1).result(T)
     sizes = {name: os.path.getsize(tmp_path / name) for name in sorted(os.listdir(tmp_path))}
     assert sizes == {
         "out.log": 124 * 1024,
@@ -168,8 +144,11 @@ def test_a_file_that_cannot_be_written_costs_its_lines_and_says_so_once(
 
 
 def test_it_is_logged_with_task_stream_and_level(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="relieve_py.output"), CallableTask(say, output="log", name="t") as task:
-        task.get(None, "hello", "oh").result(T)
+    with (
+        caplog.at_level(logging.INFO, logger="relieve_py.output"),
+        CallableTask(PRINTING, output="log", name="t") as task,
+    ):
+        task.get("say", "hello", "oh").result(T)
         task.stop().result(T)
     logged = [record for record in caplog.records if record.name == "relieve_py.output"]
     assert sorted({(record.levelname, record.stream, record.task) for record in logged}) == [
@@ -186,8 +165,8 @@ def test_a_function_gets_each_line_as_it_comes_and_what_it_raises_costs_nothing(
         heard(line.stream, line.text)
         raise ValueError("not my day")
 
-    with CallableTask(say, output=Output(listen, stderr="inherit")) as task:
-        task.get(None, "now").result(T)
+    with CallableTask(PRINTING, output=Output(listen, stderr="inherit")) as task:
+        task.get("say", "now").result(T)
         assert heard.wait(3) == [("stdout", "now"), ("stdout", "C now"), ("stdout", "program now")]
 
 
@@ -205,21 +184,16 @@ def test_what_hangs_on_the_way_hangs_no_child_and_what_is_left_out_is_said(
         if "left out" in line.text or line.text == "and on":
             last(line.text)
 
-    with CallableTask(flood_and, output=hang) as task, CallableTask(say, output="capture") as other:
+    with CallableTask(PRINTING, output=hang) as task, CallableTask(PRINTING, output="capture") as other:
         reply = task.get("flood", 3)
         assert blocked.wait(T)
-        other.get(None, "unharmed").result(T)
+        other.get("say", "unharmed").result(T)
         assert reply.result(T) == 3
         go_on.set()
         (note,) = last.wait(1)
         task.get("say", "and on").result(T)
         assert last.wait(2)[1] == ("and on",)
     assert int(note[0].split()[1]) > 1 << 20
-
-
-class flood_and:  # a script of two functions
-    flood = staticmethod(flood)
-    say = staticmethod(say)
 
 
 def test_a_program_that_ends_has_all_its_output_in_the_record_of_its_exit(tmp_path: Path) -> None:
