@@ -53,7 +53,6 @@ class Dispatcher:
         self._make_lock()
         self.chooser.forget()
         self._pumping = self._pump_again = False
-        self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self.backlog.take_all()
         self.keep()
