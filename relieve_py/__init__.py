@@ -14,6 +14,7 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from relieve_py import ipc as ipc
+    from relieve_py.batches import QueueWorker as QueueWorker
     from relieve_py.calls import Outcome as Outcome
     from relieve_py.calls import PendingCall as PendingCall
     from relieve_py.cloud import CloudWorker as CloudWorker
@@ -62,10 +63,10 @@ if TYPE_CHECKING:
     from relieve_py.tasks import ScriptTask as ScriptTask
     from relieve_py.tasks import Task as Task
     from relieve_py.tasks import fork as fork
-    from relieve_py.workers import QueueWorker as QueueWorker
     from relieve_py.workers import Worker as Worker
 
 _HOMES = {
+    "batches": ("QueueWorker",),
     "calls": ("Outcome", "PendingCall"),
     "cloud": ("CloudWorker",),
     "cpus": ("usable_cpus",),
@@ -105,7 +106,7 @@ _HOMES = {
     "replies": ("Reply",),
     "streams": ("Stream",),
     "tasks": ("CallableTask", "ForkTask", "ScriptTask", "Task", "fork"),
-    "workers": ("QueueWorker", "Worker"),
+    "workers": ("Worker",),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 

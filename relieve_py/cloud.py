@@ -13,7 +13,7 @@ from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
 from relieve_py.dispatch import Dispatcher
 from relieve_py.elastic import Elasticity, ElasticSize, size_of
-from relieve_py.errors import AlreadyRunning, NotRunning
+from relieve_py.errors import NotRunning
 from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
@@ -90,6 +90,10 @@ class CloudWorker(Remote, Worker):
         if self._scaler is not None:
             self._scaler.tasks_changed()
 
+    def _succeeded(self, old: Task, new: Task) -> Reply:
+        self._templates = [cast(CallableTask, new) if task is old else task for task in self._templates]
+        return super()._succeeded(old, new)
+
     def _left(self, task: Task) -> None:
         self._dispatcher.left(task)
         if self._scaler is not None:
@@ -116,14 +120,6 @@ class CloudWorker(Remote, Worker):
         if started:
             changes += [self._started(task) for task in added]
         return gather(changes, self.emitter.strand, self._all_started)
-
-    @staticmethod
-    def _started(task: CallableTask) -> Reply:
-        """A Reply of the new task, once it is ready, whoever starts it: others see it as soon as it is a member."""
-        try:
-            return task.start()
-        except AlreadyRunning:
-            return task._slot.until_ready()
 
     def _grow_to(self, size: int, script: Any = None) -> list[CallableTask]:
         templates = [task for task in self._templates if script in (None, task._core.address)] or self._templates

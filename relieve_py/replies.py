@@ -336,6 +336,11 @@ def one_by_one(steps: Iterable[Callable[[], Reply]], strand: Strand, value: Any)
     return whole
 
 
+def results_of(replies: list[Reply]) -> list[Any]:
+    """What each of these settled replies gives. Raises the first error."""
+    return [reply.result() for reply in replies]
+
+
 def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]], Any]) -> Reply:
     """One Reply for several: when all are settled, it has what ``combine(replies)`` returns, or raises. That is
     library code."""

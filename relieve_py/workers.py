@@ -1,4 +1,4 @@
-"""Worker and QueueWorker: tasks composed, all of them at once, or so many at a time until they exit."""
+"""Worker: tasks composed, started, told and stopped together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
 import signal
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -25,10 +25,10 @@ from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
 from relieve_py.publishing import show_if_asked_for
-from relieve_py.replies import Reply, gather, one_by_one
+from relieve_py.replies import Reply, gather, one_by_one, results_of
 from relieve_py.sight import InSight
 from relieve_py.stats import History
-from relieve_py.tasks import CallableTask, ForkTask, Task
+from relieve_py.tasks import CallableTask, Task
 from relieve_py.waiters import Waiters
 
 logger = logging.getLogger("relieve_py")
@@ -103,9 +103,7 @@ class Worker(Entered, Listening, InSight):
                     raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
                 self._members = {**self._members, task.name: task}
                 self._history.joins(task)
-            task._core.voice.follow(self._ears)
-            if task._program:  # it goes on without its user, and so do the hooks of this class
-                task._followed_by = (*task._followed_by, self)
+            self._follow(task)
             self._joined(task)
 
     def remove(self, task: Task | str, timeout: float | None = None) -> Reply:
@@ -122,6 +120,58 @@ class Worker(Entered, Listening, InSight):
         stopped = member.stop(timeout)
         stopped.when_settled(lambda: self._unfollow(member))
         return stopped
+
+    def replace(self, old: Task | str, new: Task) -> Reply:
+        """Have a task take the place of another: it is started, takes over once it is ready, and the old one finishes
+        what it runs, however long that takes, and leaves. In the place of a task that does not run it is not started.
+
+        The Reply gives the new task once the old one is gone. It raises StartError when the new one could not start,
+        and KeyError when the old one was removed meanwhile; the new one is then stopped, and no member. Raises
+        KeyError, TypeError and ValueError as ``task`` and ``add`` do; the new one may have the name of the old one.
+        """
+        self._must_be_mine()
+        member = self.task(old if isinstance(old, str) else old.name)
+        self._check(new)
+        if (new.name != member.name and new.name in self._members) or new is member:
+            raise ValueError(f"worker {self.name!r} has a task named {new.name!r} already")
+        self._follow(new)
+        starts = [functools.partial(self._started, new)] if member._slot.life.accepts else []
+        whole = one_by_one([*starts, functools.partial(self._succeeded, member, new)], self.emitter.strand, new)
+        whole.when_settled(lambda: None if new in self._members.values() else self._turned_away(new))
+        return whole
+
+    def _started(self, task: Task) -> Reply:
+        """A Reply of the new task, once it is ready, whoever starts it: others may see it already."""
+        try:
+            return task.start()
+        except AlreadyRunning:
+            return task._slot.until_ready()
+
+    def _succeeded(self, old: Task, new: Task) -> Reply:
+        """The new task is what the old one was. A Reply that settles when the old one is gone."""
+        with self._lock:
+            if self._members.get(old.name) is not old:
+                raise KeyError(f"task {old.name!r} left worker {self.name!r} before {new.name!r} could take its place")
+            members = (new if task is old else task for task in self._members.values())
+            self._members = {task.name: task for task in members}
+            self._leaving = (*self._leaving, old)
+            self._history.joins(new)
+            self._history.leaves(old)
+        self._joined(new)
+        self._left(old)
+        stopped = old.stop(math.inf)
+        stopped.when_settled(lambda: self._unfollow(old))
+        return stopped
+
+    def _turned_away(self, task: Task) -> None:
+        task.stop().mark_seen()
+        task._core.voice.unfollow(self._ears)
+        task._followed_by = tuple(other for other in task._followed_by if other is not self)
+
+    def _follow(self, task: Task) -> None:
+        task._core.voice.follow(self._ears)
+        if task._program:  # it goes on without its user, and so do the hooks of this class
+            task._followed_by = (*task._followed_by, self)
 
     def _unfollow(self, task: Task) -> None:
         with self._lock:
@@ -168,7 +218,7 @@ class Worker(Entered, Listening, InSight):
         """Also what was removed and has not left yet; but that has no record here."""
         tasks = list(self)
         replies = [end(task) for task in (*tasks, *self._leaving)]
-        return gather(replies, self.emitter.strand, lambda replies: _results(replies[: len(tasks)]))
+        return gather(replies, self.emitter.strand, lambda replies: results_of(replies[: len(tasks)]))
 
     def restart(self) -> Reply:
         """Restart every task. The Reply gives the worker once all are ready again. It raises StartError; or Stopped
@@ -321,109 +371,8 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def _results(replies: list[Reply]) -> list[Any]:
-    return [reply.result() for reply in replies]
-
-
 def _outcome(task: str, reply: Reply) -> Outcome:
     try:
         return Outcome(task=task, value=reply.result())
     except BaseException as error:
         return Outcome(task=task, error=error)
-
-
-class QueueWorker(Worker):
-    """Runs each task to its exit, at most ``concurrency`` at a time; ``concurrency`` may be set while it runs."""
-
-    def __init__(self, *tasks: Task, concurrency: int = 1, name: str | None = None) -> None:
-        self._concurrency = _checked_concurrency(concurrency)
-        self._runs: deque[tuple[Task, int, Reply]] = deque()  # and how often the task had been stopped by then
-        self._running: set[str] = set()
-        super().__init__(*tasks, name=name)
-
-    def _check(self, task: Any) -> None:
-        super()._check(task)
-        if isinstance(task, ForkTask):
-            raise TypeError(
-                f"QueueWorker starts its tasks, and ForkTask {task.name!r} cannot be started: use ScriptTask"
-            )
-
-    @property
-    def concurrency(self) -> int:
-        """How many tasks run at a time."""
-        return self._concurrency
-
-    @concurrency.setter
-    def concurrency(self, value: int) -> None:
-        self._concurrency = _checked_concurrency(value)
-        self._launch_next()
-
-    def run(self, *names: str) -> Reply:
-        """Run those tasks, or all, each to its exit. The Reply gives their exit records in the order they were added.
-
-        A task that is removed or stopped before its turn is not run; None stands in its place. Raises KeyError for a
-        name that is not there, AlreadyRunning for a task that runs or waits to run, EncodeError for start arguments.
-        """
-        chosen = [self.task(name) for name in names] or list(self)
-        chosen = [task for task in self if task in chosen]
-        for task in chosen:
-            task._core.encode_now()
-        with self._lock:
-            waiting = {task.name for task, _, _ in self._runs}
-            for task in chosen:
-                if task.name in waiting | self._running or task._slot.life.accepts:
-                    raise AlreadyRunning(f"task {task.name!r} runs, or waits to run, already", task=task.name)
-            exits = [Reply(None, self.emitter.strand) for _ in chosen]
-            stops = [task._slot.life.stops for task in chosen]
-            self._runs.extend(zip(chosen, stops, exits, strict=True))
-        self._launch_next()
-        return gather(exits, self.emitter.strand, _results)
-
-    def _launch_next(self) -> None:
-        while True:
-            with self._lock:
-                if not self._runs or len(self._running) >= self._concurrency:
-                    return
-                task, stops, exit = self._runs.popleft()
-                wanted = task.name in self._members and task._slot.life.stops == stops
-                if wanted:
-                    self._running.add(task.name)
-            if wanted:
-                self._launch(task, exit)
-            else:
-                exit.settle(None)
-
-    def _launch(self, task: Task, exit: Reply) -> None:
-        try:
-            task.start().mark_seen()  # a failed start is an exit too, and an ``error`` event
-        except RelieveError as error:  # somebody else has started it meanwhile
-            with self._lock:
-                self._running.discard(task.name)
-            exit.fail(error)
-        else:
-            task.wait().when_settled(lambda: self._finished(task, exit))
-
-    def _finished(self, task: Task, exit: Reply) -> None:
-        with self._lock:
-            self._running.discard(task.name)
-        exit.settle(task.exit)
-        self._launch_next()
-
-    def stop(self, timeout: float | None = None) -> Reply:
-        """Run no more tasks, and let the running ones finish and leave. The Reply gives the exit records."""
-        with self._lock:
-            never, self._runs = list(self._runs), deque()
-        for _, _, exit in never:
-            exit.settle(None)
-        return super().stop(timeout)
-
-    def _enter(self) -> Reply | None:
-        return None  # run() starts them
-
-
-def _checked_concurrency(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise TypeError(f"concurrency must be a whole number, not {value!r}")
-    if value < 1:
-        raise ValueError(f"concurrency must be at least 1, not {value!r}")
-    return value

@@ -1,4 +1,4 @@
-"""Elastic size: the decisions alone, and a worker that follows them, in a simulation."""
+"""Who is a member: elastic size, the decisions alone and a worker that follows them, and one task for another."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from relieve_py import CallableTask, CloudWorker, ElasticSize, State
+from relieve_py import CallableTask, CloudWorker, ElasticSize, StartError, State, Worker
 from relieve_py.elastic import Elasticity, size_of
 from relieve_py.testing import Simulation
 
@@ -227,3 +227,88 @@ def test_an_elastic_worker_that_nobody_has_any_more_is_stopped() -> None:
         elastic().get("nap", 1.0).result()
         sim.advance(30.0)
         assert sim.children == ()
+
+
+# -- one task in the place of another --------------------------------------------------------------
+
+
+def test_a_task_takes_the_place_of_another_without_a_gap(sim: Simulation) -> None:
+    old, other = CallableTask("any.py", name="old", kill_timeout=1.0), CallableTask("any.py", name="other")
+    with CloudWorker(old, other) as worker:
+        running = old.get("nap", 60.0)
+        new = CallableTask("any.py", name="new")
+        replaced = worker.replace("old", new)
+        sim.run()
+        assert (list(worker.tasks), new.state, replaced.done()) == (["new", "other"], State.READY, False)
+        assert [worker.get("nap", 1.0).result() for _ in range(2)] == [1.0, 1.0]
+        assert running.result() == 60.0
+        assert replaced.result() is new
+        assert old.state is State.STOPPED
+        worker.resize(3).result()
+    assert sim.children == ()
+
+
+def test_a_successor_may_have_the_same_name(sim: Simulation) -> None:
+    with Worker(CallableTask("any.py", name="web")) as worker:
+        sim.run()
+        heard: list[Any] = []
+        worker.on("ready", heard.append)
+        new = CallableTask("any.py", name="web")
+        assert worker.replace("web", new).result() is new
+        assert worker.task("web") is new
+        sim.run()
+        assert len(heard) == 1, "the worker hears the new one from its start on"
+
+
+def test_a_successor_that_cannot_start_leaves_all_as_it_was(sim: Simulation) -> None:
+    class Fails:
+        def start(self) -> None:
+            raise ValueError("no")
+
+    with CloudWorker(CallableTask("any.py", name="old")) as worker:
+        sim.exports = Fails
+        new = CallableTask("any.py", name="new")
+        with pytest.raises(StartError):
+            worker.replace("old", new).result()
+        assert list(worker.tasks) == ["old"]
+        assert worker.get("nap", 1.0).result() == 1.0
+        sim.run()
+        assert (new.state, len(sim.children)) == (State.STOPPED, 1)
+
+
+def test_who_left_meanwhile_has_no_successor(sim: Simulation) -> None:
+    with CloudWorker(CallableTask("any.py", name="old"), CallableTask("any.py", name="other")) as worker:
+        new = CallableTask("any.py", name="new")
+        replaced = worker.replace("old", new)
+        worker.remove("old").mark_seen()
+        with pytest.raises(KeyError, match="left worker"):
+            replaced.result()
+        sim.run()
+        assert list(worker.tasks) == ["other"]
+        assert new.state is State.STOPPED
+
+
+def test_a_task_that_does_not_run_is_followed_by_one_that_does_not_either(sim: Simulation) -> None:
+    worker = CloudWorker(CallableTask("any.py", name="old"))
+    new = CallableTask("any.py", name="new")
+    assert worker.replace("old", new).result() is new
+    assert (new.state, list(worker.tasks)) == (State.NEW, ["new"])
+    assert worker.get("nap", 1.0).result() == 1.0
+    worker.resize(2).result()
+    assert all(task.name.startswith(("new", "any")) for task in worker)
+    worker.stop().result()
+
+
+def test_a_wrong_successor_is_refused_at_once(sim: Simulation) -> None:
+    old, other = CallableTask("any.py", name="old"), CallableTask("any.py", name="other")
+    worker = CloudWorker(old, other)
+    for name, new, error in (
+        ("none", CallableTask("any.py"), KeyError),
+        ("old", CallableTask("any.py", name="other"), ValueError),
+        ("old", old, ValueError),
+        ("old", "new", TypeError),
+        ("old", CallableTask("any.py", serializer="json"), ValueError),
+    ):
+        with pytest.raises(error):
+            worker.replace(name, new)  # type: ignore[arg-type]
+    assert list(worker.tasks) == ["old", "other"]

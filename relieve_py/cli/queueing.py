@@ -7,6 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from relieve_py.batches import QueueWorker
 from relieve_py.cli.failures import one_line, quoted, why_not_started
 from relieve_py.cli.inputs import Input, Intake, Source
 from relieve_py.cli.redirect import Redirect
@@ -18,7 +19,6 @@ from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
 from relieve_py.replies import Reply
 from relieve_py.tasks import ScriptTask
-from relieve_py.workers import QueueWorker
 
 AHEAD = 2
 """Tasks made for each that can run: the next must be at hand when one ends. More: more memory, no more speed."""

@@ -48,6 +48,10 @@ def test_members_are_added_and_removed_live() -> None:
         assert worker.remove("first").result(T).code == 0
         assert list(worker.tasks) == ["second"]
         assert {worker.get("pid").result(T) for _ in range(2)} == {second.pid}
+        third = CallableTask(KITCHEN, name="third")
+        assert worker.replace(second, third).result(T) is third
+        assert (list(worker.tasks), second.state) == (["third"], State.STOPPED)
+        assert worker.get("pid").result(T) == third.pid
 
 
 @pytest.mark.feature(67)
