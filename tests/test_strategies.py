@@ -9,24 +9,29 @@ import subprocess
 import sys
 import weakref
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import attrs
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from relieve_py import strategies
 from relieve_py.strategies import (
     BUILT_IN,
+    Candidates,
+    FewestSockets,
+    Filtered,
     IdleFirst,
     LeastRecentlyUsed,
     LowestRSS,
+    Nobody,
     Random,
     RoundRobin,
     Sticky,
     Strategy,
+    TwoChoices,
     Weighted,
 )
 
@@ -385,8 +390,15 @@ keys = st.one_of(st.text(), st.integers(), st.floats(), st.tuples(st.text(), st.
 names = st.lists(st.text(min_size=1), min_size=1, max_size=12, unique=True)
 
 
-def places(strategy: Sticky, tasks: tuple[FakeTask, ...], of: Iterable[Any]) -> dict[Any, str]:
+def places(strategy: Sticky, tasks: Sequence[FakeTask], of: Iterable[Any]) -> dict[Any, str]:
     return {key: strategy.next(tasks, FakeCall(key=key)).name for key in of}
+
+
+def kept_up(tasks: Iterable[FakeTask]) -> Candidates[FakeTask]:
+    candidates: Candidates[FakeTask] = Candidates(lambda task: True)
+    for place, task in enumerate(tasks):
+        candidates.look(task, place)
+    return candidates
 
 
 @pytest.mark.feature(84)
@@ -431,11 +443,11 @@ def test_sticky_spreads_keys_evenly_and_moves_one_in_n_when_a_task_joins(
     strategy = Sticky()
     tasks = joined(strategy, (FakeTask(f"task-{n}") for n in range(size)))
     count = 4000
-    before = places(strategy, tasks, map(key_of, range(count)))
+    before = places(strategy, kept_up(tasks), map(key_of, range(count)))
     shares = Counter(before.values())
     assert all(0.75 < shares[task.name] * size / count < 1.25 for task in tasks), shares
     more = tasks + joined(strategy, [FakeTask(f"task-{size}")])
-    after = places(strategy, more, before)
+    after = places(strategy, kept_up(more), before)
     moved = sum(before[key] != after[key] for key in before)
     assert 0.75 < moved * (size + 1) / count < 1.25
 
@@ -493,3 +505,147 @@ def test_random_repeats_itself_with_the_same_seed_only() -> None:
     tasks = tuple(named("abcd"))
     assert chosen(Random(seed=5), tasks, 50) == chosen(Random(seed=5), tasks, 50)
     assert chosen(Random(seed=5), tasks, 50) != chosen(Random(seed=6), tasks, 50)
+
+
+# -- TwoChoices, Filtered -----------------------------------------------------------------------------------
+
+
+def test_two_choices_takes_the_less_loaded_of_two_and_repeats_itself_with_the_same_seed() -> None:
+    tasks = joined(TwoChoices(), [FakeTask("a", load=9), FakeTask("b"), FakeTask("c", load=1)])
+    counts = Counter(chosen(TwoChoices(seed=1), tasks, 9000))
+    shares = {"b": 5 / 9, "c": 3 / 9, "a": 1 / 9}
+    assert all(abs(counts[name] / 9000 - share) < 0.03 for name, share in shares.items())
+    assert chosen(TwoChoices(seed=5), tasks, 50) == chosen(TwoChoices(seed=5), tasks, 50)
+
+
+def test_two_choices_levels_loads_better_than_chance() -> None:
+    def longest(strategy: Strategy) -> int:
+        tasks = joined(strategy, (FakeTask(str(n)) for n in range(100)))
+        for _ in range(1000):
+            strategy.next(tasks, CALL).load += 1
+        return max(task.load for task in tasks)
+
+    assert longest(TwoChoices(seed=1)) <= 13 < longest(Random(seed=1))
+
+
+@pytest.mark.feature(85)
+def test_filtered_lets_another_strategy_choose_among_those_that_are_admitted() -> None:
+    strategy = Filtered(lambda task, call: task.name in call.key, RoundRobin())
+    tasks = joined(strategy, named("abc"))
+    assert [strategy.next(tasks, FakeCall(key="ac")).name for _ in range(4)] == ["a", "c", "a", "c"]
+    with pytest.raises(LookupError, match="admitted"):
+        strategy.next(tasks, FakeCall(key="x"))
+
+
+@pytest.mark.parametrize("wrong", [("admits",), (print, "weighted")])
+def test_filtered_refuses_what_it_cannot_use(wrong: tuple[Any, ...]) -> None:
+    with pytest.raises(TypeError, match="admits" if len(wrong) == 1 else "strategy"):
+        Filtered(*wrong)
+
+
+# -- candidates that are kept up ----------------------------------------------------------------------------
+
+
+class Pool:
+    """Tasks with room for two calls each, and a strategy, as a worker keeps them."""
+
+    def __init__(self, strategy: Strategy, size: int) -> None:
+        self.strategy, self.asked = strategy, 0
+        self.tasks = joined(strategy, (FakeTask(f"t{n}", pid=n + 1) for n in range(size)))
+        self.candidates: Candidates[FakeTask] = Candidates(self.takes)
+        self.places = {task.name: place for place, task in enumerate(self.tasks)}
+        self.open = set(self.places)
+        for task in self.tasks:
+            self.look(task)
+
+    def takes(self, task: FakeTask) -> bool:
+        self.asked += 1
+        return task.name in self.open and (self.strategy.waits or task.load < 2)
+
+    def look(self, task: FakeTask) -> None:
+        self.candidates.look(task, self.places[task.name])
+
+    def end(self, task: FakeTask) -> None:
+        task.load -= 1
+        self.strategy.end(task, CALL)
+        self.look(task)
+
+
+ACTS = ("call", "call", "end", "shut", "open")
+
+
+def indexed(cls: type[Strategy]) -> Strategy:
+    measures: dict[type[Strategy], Callable[[], Strategy]] = {
+        LowestRSS: lambda: LowestRSS(rss=lambda pid: pid * 7 % 5),
+        FewestSockets: lambda: FewestSockets(sockets=lambda pid: pid * 7 % 5),
+        Random: lambda: Random(seed=2),
+        TwoChoices: lambda: TwoChoices(seed=2),
+    }
+    return measures.get(cls, cls)()
+
+
+@pytest.mark.parametrize("cls", BUILT_IN)
+@settings(max_examples=40)
+@given(
+    acts=st.lists(st.tuples(st.sampled_from(["call", "call", "end", "shut", "open"]), st.integers(0, 5)), max_size=40)
+)
+def test_a_choice_of_candidates_that_are_kept_up_is_the_one_of_looking_at_all(
+    cls: type[Strategy], acts: list[tuple[str, int]]
+) -> None:
+    kept, seen = Pool(indexed(cls), 6), Pool(indexed(cls), 6)
+    if cls in (LowestRSS, FewestSockets):
+        for pool in (kept, seen):
+            pool.strategy.next(pool.tasks, CALL)  # all are measured
+    for what, n in acts:
+        if what == "call":
+            there = seen.candidates.ordered()
+            assert bool(kept.candidates) == bool(there)
+            if there:
+                call = FakeCall(key=n if cls is Sticky else None)
+                task, other = kept.strategy.next(kept.candidates, call), seen.strategy.next(there, call)
+                assert task.name == other.name or cls in (Random, TwoChoices)
+                assert kept.takes(task)
+                for pool, of_it in ((kept, task), (seen, seen.tasks[kept.tasks.index(task)])):
+                    pool.strategy.start(of_it, call)
+                    of_it.load += 1
+        else:
+            for pool in (kept, seen):
+                task = pool.tasks[n]
+                if what == "end" and task.load:
+                    pool.end(task)
+                elif what == "shut":
+                    pool.open.discard(task.name)  # nobody says so
+                elif what == "open":
+                    pool.open.add(task.name)
+                    pool.look(task)
+    assert kept.candidates.ordered() == tuple(task for task in kept.tasks if kept.takes(task))
+
+
+@pytest.mark.parametrize("cls", BUILT_IN)
+def test_a_choice_among_ten_thousand_looks_at_a_few(cls: type[Strategy]) -> None:
+    pool = Pool(indexed(cls), 10_000)
+    for _ in range(700 if cls in (LowestRSS, FewestSockets) else 10):
+        pool.strategy.next(pool.candidates, FakeCall(key=1)).load += 1
+    pool.asked, most = 0, 0
+    for n in range(200):
+        before = pool.asked
+        task = pool.strategy.next(pool.candidates, FakeCall(key=n))
+        pool.strategy.start(task, CALL)
+        task.load += 1
+        most = max(most, pool.asked - before)
+    assert most <= 64
+    assert pool.asked < 200 * 30
+
+
+def test_who_has_left_is_not_kept_by_the_candidates() -> None:
+    pool = Pool(Weighted(), 3)
+    pool.strategy.next(pool.candidates, CALL)
+    gone = weakref.ref(pool.tasks[0])
+    pool.candidates.discard(pool.tasks[0])
+    pool.tasks = pool.tasks[1:]
+    gc.collect()
+    assert gone() is None
+    with pytest.raises(Nobody):
+        Pool(Weighted(), 0).candidates.lowest(lambda task: 0)
+    with pytest.raises(Nobody):
+        Pool(Weighted(), 0).candidates.draw(lambda below: 0)
