@@ -66,6 +66,8 @@ class WorkerStats(Stats):
     worker: str
     size: int
     """Tasks."""
+    largest: int
+    """The most tasks that it has ever had."""
     states: dict[str, int]
     """How many tasks are in each state."""
     submitted: int
@@ -79,7 +81,7 @@ class History:
 
     def __init__(self) -> None:
         self._tally = Tally()
-        self._restarts = 0
+        self._restarts = self._largest = 0
         self._leaving: list[Task] = []
         self._gone: weakref.WeakKeyDictionary[Task, tuple[Tally, int]] = weakref.WeakKeyDictionary()
 
@@ -94,8 +96,9 @@ class History:
         self._tally.merge(counted)
         self._restarts += restarts
 
-    def joins(self, task: Task) -> None:
-        """It is a member, maybe again: all that it has ever counted counts as a member's."""
+    def joins(self, task: Task, size: int) -> None:
+        """It is a member, maybe again, one of so many: all that it has ever counted counts as a member's."""
+        self._largest = max(self._largest, size)
         if (known := self._gone.pop(task, None)) is not None:
             self._tally.take_back(known[0])
             self._restarts -= known[1]
@@ -110,6 +113,7 @@ class History:
             restarts += task.restarts
         tables = [task._slot.traffic.table for task in tasks]
         return {
+            "largest": self._largest,
             "restarts": restarts,
             "queued": sum(len(table.waiting) for table in tables),
             "running": sum(table.running for table in tables),

@@ -102,7 +102,7 @@ class Worker(Entered, Listening, InSight):
                 if task.name in self._members:
                     raise ValueError(f"worker {self.name!r} has a task named {task.name!r} already")
                 self._members = {**self._members, task.name: task}
-                self._history.joins(task)
+                self._history.joins(task, len(self._members))
             self._follow(task)
             self._joined(task)
 
