@@ -155,7 +155,7 @@ class Worker(Entered, Listening, InSight):
             members = (new if task is old else task for task in self._members.values())
             self._members = {task.name: task for task in members}
             self._leaving = (*self._leaving, old)
-            self._history.joins(new)
+            self._history.joins(new, len(self._members))
             self._history.leaves(old)
         self._joined(new)
         self._left(old)
