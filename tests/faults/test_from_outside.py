@@ -12,7 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -121,6 +121,14 @@ INTERRUPTED = """
         print(*(task.pid for task in worker), flush=True)
         replies[-1].result()
 """
+
+
+@pytest.fixture(autouse=True)
+def _interrupts() -> Iterator[None]:
+    """A program that was started with SIGINT ignored, as these tests may have been, starts others that ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def on_terminal(path: Path, code: str) -> tuple[subprocess.Popen[str], int]:

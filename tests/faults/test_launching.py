@@ -201,12 +201,12 @@ def test_a_server_that_is_killed_while_its_children_work_costs_what_they_run(poo
     pool.load.forgive(TaskDied)
     worker = CloudWorker(make_task(pool.launcher), size=2)
     with worker:
-        running = [worker.get("sleep_for_ever") for _ in range(2)]
+        began = threading.Semaphore(0)
+        worker.on("began", began.release)
+        running = [worker.get("begin_and_sleep_for_ever") for _ in range(2)]
         queued = [worker.get("echo", n) for n in range(6)]
         servers = {server_of(task) for task in worker}
-        while not all(task.load for task in worker):
-            time.sleep(0.001)
-        time.sleep(0.05)
+        assert all(began.acquire(timeout=DEADLINE) for _ in running)
         for server in servers:
             os.kill(server, signal.SIGKILL)
         for reply in running:

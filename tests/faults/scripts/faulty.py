@@ -375,3 +375,8 @@ def miss_the_interrupt(_=None):
 
 def tell(name, *args):
     ipc.send(name, *args)
+
+
+def begin_and_sleep_for_ever(_=None):
+    ipc.send("began")
+    sleep_for_ever()
