@@ -71,8 +71,10 @@ class ConcurrentCaller(Caller):
 
     def begin(self, frame: Frame) -> None:
         """Have a CALL frame run."""
-        self._child.page[BEGUN] = frame.number  # begun: from here on the call dies with this child
         with self._lock:
+            if self._exit is not None:
+                return  # this child leaves; as it never began, the next child gets the call
+            self._child.page[BEGUN] = frame.number  # begun: from here on the call dies with this child
             self._calls[frame.number] = _Running()
             self._open += 1
         self._threads.submit(self._run, frame)

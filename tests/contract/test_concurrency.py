@@ -157,6 +157,20 @@ def test_a_call_that_ends_its_child_ends_the_others(launcher: str) -> None:
         assert isinstance(task.get("who").result(T), int)
 
 
+@pytest.mark.rule(4)
+def test_a_call_that_comes_to_a_child_that_leaves_goes_to_the_next(launcher: str, gate: Callable[[], Any]) -> None:
+    with CallableTask(MANY, concurrency=2, launcher=launcher, kill_timeout=T) as task:
+        leaving, held = heard(task, "spinning"), gate()
+        beside, last = task.get("hold", held.path), task.get("leave_late", 0.3)
+        late = task.get("who")  # waits for a place, which is there before the child is gone
+        leaving.wait(1)
+        held.open("done")
+        assert beside.result(T) == "done"
+        assert late.result(T) == late.id
+        assert last.exception(T) is not None
+        assert task.restarts == 1
+
+
 def test_events_that_came_before_a_call_are_handled_before_it(many: CallableTask) -> None:
     for value in range(10):
         many.send("note", value)

@@ -1,6 +1,7 @@
 """Many calls at once: who meets whom, on which thread."""
 
 import asyncio
+import atexit
 import contextlib
 import os
 import signal
@@ -104,6 +105,13 @@ def die():
 def leave(code):
     """End the child."""
     sys.exit(code)
+
+
+def leave_late(seconds):
+    """End the child, which takes it so long."""
+    atexit.register(time.sleep, seconds)
+    ipc.send("spinning", "leaving")
+    sys.exit(3)
 
 
 def fail(text):
