@@ -88,7 +88,7 @@ class Publisher:
 
     def _reset(self) -> None:
         self._lock = threading.RLock()  # owner: whoever publishes or stops to, also in a signal handler
-        self._shown: dict[int, weakref.ref[Published]] = {}
+        self._shown: dict[int, weakref.finalize[Any, Published]] = {}  # by id(); each hides it when it is gone
         self._socket: socket.socket | None = None
         self._path = ""
         self._waker: socket.socket | None = None
@@ -102,8 +102,8 @@ class Publisher:
                 return
             if self._socket is None:
                 self._open()
-            self._shown[key] = weakref.ref(worker)
-        weakref.finalize(worker, self._hide, key).atexit = False
+            self._shown[key] = weakref.finalize(worker, self._hide, key)
+            self._shown[key].atexit = False
 
     def hide(self, worker: Published) -> None:
         """Show it no more."""
@@ -114,8 +114,11 @@ class Publisher:
 
     def _hide(self, key: int) -> None:
         # A finalizer may run in the middle of anything on this thread, so it waits for no lock.
-        if self._shown.pop(key, None) is not None and not self._shown:
-            self._wake_up()
+        finalizer = self._shown.pop(key, None)
+        if finalizer is not None:
+            finalizer.detach()
+            if not self._shown:
+                self._wake_up()
 
     def _open(self) -> None:
         """Under the lock."""
@@ -179,7 +182,7 @@ class Publisher:
         connection.sendall(json.dumps(self._snapshot(), default=str).encode() + b"\n")
 
     def _snapshot(self) -> dict[str, Any]:
-        workers = [worker for found in list(self._shown.values()) if (worker := found()) is not None]
+        workers = [found[0] for finalizer in list(self._shown.values()) if (found := finalizer.peek()) is not None]
         return {
             "version": VERSION,
             "pid": os.getpid(),
