@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import io
-import itertools
 import weakref
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
 from types import AsyncGeneratorType, GeneratorType
 from typing import TYPE_CHECKING, Any
 
-from relieve_py import ipc
+from relieve_py import ipc, locks
 from relieve_py.errors import EncodeError, ProtocolError
 from relieve_py.pumping import Pump
 from relieve_py.serializers import Payload, Serializer, Streamed, encode, encode_streamed
@@ -21,9 +20,30 @@ if TYPE_CHECKING:
     from relieve_py.calls import Call
 
 Post = Callable[[Frame], object]
-_numbers = itertools.count(1)
 _feeds: weakref.WeakValueDictionary[int, Feed] = weakref.WeakValueDictionary()
 _given: weakref.WeakSet[Any] = weakref.WeakSet()  # generators that go with a call
+
+
+class _Numbers:
+    """The numbers of feeds, one after the other."""
+
+    def __init__(self) -> None:
+        self._lock = locks.new()  # owner: whoever counts
+        self.last = 0
+
+    def next(self) -> int:
+        """Another."""
+        with self._lock:
+            self.last += 1
+            return self.last
+
+
+_numbers = _Numbers()
+
+
+def was_made(number: int) -> bool:
+    """True when there was ever a feed of that number."""
+    return number <= _numbers.last
 
 
 def feed(source: Iterable[Any] | AsyncIterable[Any] | Any) -> Feed:
@@ -44,7 +64,7 @@ class Feed(Pump, Streamed):
 
     def __init__(self, source: Any) -> None:
         super().__init__()
-        self.number = next(_numbers)
+        self.number = _numbers.next()
         self.binary = hasattr(source, "read") and not isinstance(source, io.TextIOBase)
         if isinstance(source, (str, bytes, bytearray, memoryview)) or not (
             self.binary or isinstance(source, (Iterable, AsyncIterable))

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, Self
 
-from relieve_py import copies
+from relieve_py import copies, locks
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.pumping import Pump
 from relieve_py.replies import Reply, Waiter
@@ -116,8 +116,7 @@ class Flow(Pump):
     def wait(self) -> None:
         """Until it is readable."""
         shared().help_until(self.readable, None)
-        with self._changed:
-            self._changed.wait_for(self.readable)
+        locks.wait_for(self._changed, self.readable)
 
     def when_readable(self, waker: Callable[[], object]) -> None:
         """Call ``waker`` when it is."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from types import AsyncGeneratorType, GeneratorType
 from typing import Any, Protocol
 
+from relieve_py import locks
 from relieve_py.errors import RelieveError
 from relieve_py.events import Strand, under_a_loop
 from relieve_py.serializers import Streamed
@@ -24,7 +24,7 @@ class Pump(ABC):
     room: whoever makes some says so with ``go_on()``."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()  # owner: whoever touches the fields below, or has_room(); held for no others' code
+        self.lock = locks.new()  # owner: whoever touches the fields below, or has_room(); held for no others' code
         self.unwanted = False  # nobody takes items any more
         self.ended = False  # nothing more will come
         self._pumping = False

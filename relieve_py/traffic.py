@@ -14,7 +14,7 @@ from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
-from relieve_py.feeds import feed_of
+from relieve_py.feeds import feed_of, was_made
 from relieve_py.host import Deeds, Host
 from relieve_py.instructions import Instruction
 from relieve_py.keeping import Keeper
@@ -75,6 +75,7 @@ class Traffic:
         self._delays = Delays()
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
+        self._late_feeds: set[int] = set()  # streams that were asked for when their call was over
         self._deciding = 0  # calls that raised, and may be tried again
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
@@ -337,13 +338,23 @@ class Traffic:
         """The child reads a stream among the arguments of a call, or wants no more of it. Raises ProtocolError."""
         feed = feed_of(frame.number)
         call = feed.call if feed is not None else None
+        items = int.from_bytes(frame.payload, "little")
         if feed is None or call is None or self.table.sent.get(call.number) is not call:
-            with self._lock:
-                self._line.post(Frame(Kind.FED, frame.number, flags=FED_OVER))
+            if frame.kind == Kind.TAKE and items == 0:
+                self._feed_late(frame.number)
         elif frame.kind == Kind.TAKE:
-            feed.taken(int.from_bytes(frame.payload, "little"), functools.partial(self._post_for, call))
+            feed.taken(items, functools.partial(self._post_for, call))
         elif feed.over():
             self._post_for(call, Frame(Kind.FED, frame.number))
+
+    def _feed_late(self, number: int) -> None:
+        """The child begins to read a stream whose call is over. Raises ProtocolError for one that it was not given, or
+        was told of before: it may not have this side answer as often as it likes."""
+        if number in self._late_feeds or not was_made(number):
+            raise ProtocolError(f"stream {number} was asked for, which is none among the arguments of a call")
+        self._late_feeds.add(number)
+        with self._lock:
+            self._line.post(Frame(Kind.FED, number, flags=FED_OVER))
 
     def _post_for(self, call: Call, frame: Frame) -> None:
         """Send an item for a call that the child has, not if it has it no more; and the end of a stream."""

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from relieve_py import CallableTask, CloudWorker, MethodNotFound, TaskDied
+from relieve_py import CallableTask, CloudWorker, MethodNotFound, TaskDied, locks
 from relieve_py.piping import AHEAD, Pipe
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -95,6 +95,17 @@ def test_a_result_comes_out_while_the_source_has_no_next_item(worker: CloudWorke
             assert next(pipe) == n + 1
         items.put(-1)
         assert list(pipe) == []
+        assert list(pipe) == []
+
+
+def test_a_reader_may_wait_for_long(worker: CloudWorker) -> None:
+    items: queue.SimpleQueue[int] = queue.SimpleQueue()
+    with worker.pipe(iter(items.get, -1), "add") as pipe:
+        timer = threading.Timer(3 * locks.PATIENCE, items.put, [1])
+        timer.start()
+        assert next(pipe) == 2
+        timer.join()
+        items.put(-1)
         assert list(pipe) == []
 
 

@@ -221,6 +221,17 @@ def test_items_beyond_what_the_reader_has_room_for_break_the_protocol() -> None:
             list(stream)
 
 
+def test_a_stream_that_was_not_given_breaks_the_protocol_and_what_is_late_is_not_answered() -> None:
+    with played() as (task, puppet):
+        puppet.send(frame_bytes(Kind.TAKE, 99, bytes([1]) + bytes(7)) * 100 + frame_bytes(Kind.ENOUGH, 99) * 100)
+        reply = task.get("something")
+        puppet.begin(1)
+        puppet.send(frame_bytes(Kind.RESULT, 1, ANSWERS["json"]))
+        reply.result(PATIENCE)
+        puppet.send(frame_bytes(Kind.TAKE, 99, bytes(8)))
+        replaced(task, puppet)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in Kind if kind < Kind.LAUNCH and kind != Kind.RETIRE])  # which stops
 def test_descriptors_where_none_belong_are_closed(kind: Kind) -> None:
     with no_descriptor_lost(), played() as (task, puppet):
