@@ -16,6 +16,7 @@ from relieve_py import (
     CallableTask,
     CallTimeout,
     CloudWorker,
+    DecodeError,
     MethodNotFound,
     ScriptTask,
     StartError,
@@ -320,3 +321,24 @@ def test_the_parents_end_does_what_a_channel_does() -> None:
 def test_the_names_are_there() -> None:
     for name in relieve_py.testing.__all__:
         assert getattr(relieve_py.testing, name).__doc__
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_pipe_is_fed_and_read_and_costs_a_dead_child_its_item_only(unordered: bool) -> None:
+    for seed in range(10):
+        with Simulation(seed) as sim:
+            sim.exports = Shop(sim)
+            with CloudWorker(CallableTask(SCRIPT), size=2) as worker:
+                results = list(worker.pipe(range(20), "double", unordered=unordered))
+                assert sorted(results) == list(range(0, 40, 2))
+                results = list(worker.pipe([9, 9], "die", return_exceptions=True))
+                assert [type(result) for result in results] == [TaskDied] * 2
+
+
+def test_a_stream_among_arguments_is_not_simulated_and_says_so() -> None:
+    with Simulation() as sim:
+        sim.exports = Shop(sim)
+        task = CallableTask(SCRIPT)
+        with pytest.raises(DecodeError, match="a stream among the arguments"):
+            task.get("double", (n for n in range(3))).result()
+        assert task.get("double", 2).result() == 4
