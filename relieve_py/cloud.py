@@ -36,7 +36,8 @@ class CloudWorker(Remote, Worker):
     ``"drop_newest"``. It may be a function: it is asked on the caller's thread about each PendingCall that finds no
     room, and answers with one of these, or with ``"queue"`` to have it queued all the same; what it raises the caller
     gets.
-    ``retries`` is a number, or a RetryPolicy, for every call. Wrong options raise TypeError or ValueError.
+    ``retries`` is a number, or a RetryPolicy, for every call; ``watch`` is as of Worker. Wrong options raise TypeError
+    or ValueError.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class CloudWorker(Remote, Worker):
         when_full: str | Callable[[PendingCall], str] = "wait",
         retries: int | RetryPolicy = 0,
         name: str | None = None,
+        watch: bool | Iterable[Any] = False,
     ) -> None:
         if not tasks:
             raise TypeError(
@@ -63,7 +65,7 @@ class CloudWorker(Remote, Worker):
         self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
         self._starting = locks.new()  # owner: the first caller, who starts the tasks
         self._templates = list(tasks)
-        super().__init__(*tasks, name=name)
+        super().__init__(*tasks, name=name, watch=watch)
         # By way of the I/O thread: the collector may run this in the middle of a lock.
         weakref.finalize(self, shared().post_from_finalizer, self._dispatcher.close).atexit = False
         if limits is not None:

@@ -46,6 +46,7 @@ LIFECYCLE = frozenset(
         "idle",
         "available",
         "unavailable",
+        "reload",
     }
 )
 """Names of lifecycle events, which user events may not have."""
@@ -157,6 +158,17 @@ class Drained:
     """``drain``: the worker's queue was full, and half of it is free now; who held back may go on."""
 
     worker: str
+
+
+@attrs.frozen(kw_only=True)
+class Reloaded:
+    """``reload``: files that a worker watches have changed, and its tasks have been reloaded."""
+
+    worker: str
+    paths: tuple[str, ...]
+    """The files."""
+    error: BaseException | None
+    """Why a task was not: it keeps its old child, and those after it do, too. None: all were."""
 
 
 @attrs.frozen(kw_only=True)

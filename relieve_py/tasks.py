@@ -58,6 +58,7 @@ class _Core:
                 f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
             )
         self.target = target
+        self.found = kind, script
         self.address: Any = script if kind != "object" else id(target)  # equal for tasks of one script
         self.options = options
         self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"

@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +25,7 @@ from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
 from relieve_py.publishing import show_if_asked_for
+from relieve_py.reloading import Reloader
 from relieve_py.replies import Reply, gather, one_by_one, results_of
 from relieve_py.sight import InSight
 from relieve_py.stats import History
@@ -37,9 +38,13 @@ _counter = itertools.count(1)
 
 class Worker(Entered, Listening, InSight):
     """Several tasks under one roof: started, told and stopped together, with listeners that also reach tasks added
-    later."""
+    later.
 
-    def __init__(self, *tasks: Task, name: str | None = None) -> None:
+    With ``watch=True`` tasks are reloaded when their script changes; with a list of files and directories, also when
+    these do. Raises TypeError or ValueError, and ImportError without the extra ``watch``.
+    """
+
+    def __init__(self, *tasks: Task, name: str | None = None, watch: bool | Iterable[Any] = False) -> None:
         if name is not None and (not isinstance(name, str) or not name):
             raise TypeError(f"name must be a non-empty string, not {name!r}")
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
@@ -50,6 +55,7 @@ class Worker(Entered, Listening, InSight):
         self._leaving: tuple[Task, ...] = ()  # that were removed, and have a child all the same
         self._history = History()
         self._made_in = copies.here
+        self._reloader = Reloader.of(self, watch)
         _all.add(self)
         self.add(*tasks)
         show_if_asked_for(self)
@@ -105,6 +111,7 @@ class Worker(Entered, Listening, InSight):
                 self._history.joins(task, len(self._members))
             self._follow(task)
             self._joined(task)
+            self._watch_more()
 
     def remove(self, task: Task | str, timeout: float | None = None) -> Reply:
         """Let a task go: it is stopped, and never restarted. The Reply gives its exit record. Raises KeyError.
@@ -159,6 +166,7 @@ class Worker(Entered, Listening, InSight):
             self._history.leaves(old)
         self._joined(new)
         self._left(old)
+        self._watch_more()
         stopped = old.stop(math.inf)
         stopped.when_settled(lambda: self._unfollow(old))
         return stopped
@@ -183,6 +191,13 @@ class Worker(Entered, Listening, InSight):
     def _check(self, task: Any) -> None:
         if not isinstance(task, Task):
             raise TypeError(f"{type(self).__name__} takes tasks, not {task!r}")
+        if self._reloader is not None:
+            self._reloader.check(task)
+
+    def _watch_more(self) -> None:
+        """Watch what its tasks run, while any of them does."""
+        if self._reloader is not None and any(task._slot.life.accepts for task in self):
+            self._reloader.begin()
 
     def _joined(self, task: Task) -> None:
         """A task was added."""
@@ -199,6 +214,7 @@ class Worker(Entered, Listening, InSight):
             if not task._slot.life.accepts and task.state is not State.STOPPING:
                 with contextlib.suppress(AlreadyRunning):  # another thread was first
                     starts.append(task.start())
+        self._watch_more()
         return gather(starts, self.emitter.strand, self._all_started)
 
     def _all_started(self, replies: list[Reply]) -> Worker:
@@ -216,6 +232,8 @@ class Worker(Entered, Listening, InSight):
 
     def _end(self, end: Callable[[Task], Reply]) -> Reply:
         """Also what was removed and has not left yet; but that has no record here."""
+        if self._reloader is not None:
+            self._reloader.end()
         tasks = list(self)
         replies = [end(task) for task in (*tasks, *self._leaving)]
         return gather(replies, self.emitter.strand, lambda replies: results_of(replies[: len(tasks)]))
@@ -223,7 +241,9 @@ class Worker(Entered, Listening, InSight):
     def restart(self) -> Reply:
         """Restart every task. The Reply gives the worker once all are ready again. It raises StartError; or Stopped
         when a task is being stopped, and the others are restarted all the same."""
-        return gather([self._asked(task.restart) for task in self], self.emitter.strand, self._all_started)
+        asked = [self._asked(task.restart) for task in self]
+        self._watch_more()
+        return gather(asked, self.emitter.strand, self._all_started)
 
     def _asked(self, what: Callable[[], Reply]) -> Reply:
         """What it gives; what it raises, as a Reply, so that the other tasks are asked all the same."""
@@ -239,7 +259,11 @@ class Worker(Entered, Listening, InSight):
         task keeps its old child, and those after it are left as they are. A task that is stopped or removed before its
         turn stays so.
         """
-        steps = [functools.partial(self._reloaded, task, task._slot.life.stops) for task in self]
+        return self.reload_tasks(self)
+
+    def reload_tasks(self, tasks: Iterable[Task]) -> Reply:
+        """``reload()`` for these tasks only."""
+        steps = [functools.partial(self._reloaded, task, task._slot.life.stops) for task in tasks]
         return one_by_one(steps, self.emitter.strand, self)
 
     def _reloaded(self, task: Task, stops: int) -> Reply:

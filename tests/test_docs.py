@@ -23,6 +23,7 @@ PAGES = [ROOT / "README.md", *sorted(page for page in DOCS.rglob("*.md") if "_bu
 FENCE = re.compile(r"^(?P<ticks>`{3,})(?P<language>[^`]*)$")
 MARK = re.compile(r"^<!-- (?P<mark>run(?:: exit \d+)?|not run: .+) -->$")
 NAMED = re.compile(r"^# file: (?P<name>\S+\.\w+)$")
+NEEDS = re.compile(r"^<!-- needs: (?P<module>\w+) -->$", re.MULTILINE)
 SECONDS = 50
 """A page's program is stopped after this: a little before the test's own limit, so that its output can be shown."""
 
@@ -114,6 +115,8 @@ def name_of(page: Path) -> str:
 
 @pytest.mark.parametrize("page", [page for page in PAGES if has_body(page)], ids=name_of)
 def test_python_examples_run_and_print_what_the_page_says(page: Path, tmp_path: Path) -> None:
+    for needed in NEEDS.findall(page.read_text(encoding="utf-8")):
+        pytest.importorskip(needed)
     blocks = programs_of(page)
     write_files(blocks, tmp_path)
     body = [block for block in blocks if block.file is None]
