@@ -19,8 +19,9 @@ import pytest
 from faulting import DEADLINE, make_task
 from processes import signal_child, wait_gone
 
-from relieve_py import CallableTask, CloudWorker, RestartPolicy, ScriptTask, Task
+from relieve_py import CallableTask, CloudWorker, RestartPolicy, ScriptTask, Stopped, Task
 from relieve_py.lifecycle import State
+from relieve_py.strategies import Strategy
 
 NOTING = """
 import time
@@ -75,6 +76,36 @@ def test_a_worker_that_is_let_go_with_calls_open_ends_them_and_then_its_children
     del open_calls
     assert gone(*pids)
     assert found() is None
+
+
+class Asks(Strategy):
+    """A strategy that is async, which its worker needs an event loop for."""
+
+    async def next(self, tasks: Any, call: Any) -> Any:  # type: ignore[override] # as it may be
+        return tasks[-1]
+
+
+@pytest.mark.fault(64)
+@pytest.mark.parametrize("options", [{"size": (1, 3)}, {"strategy": "sticky"}, {"strategy": Asks}], ids=str)
+def test_so_does_one_of_any_kind(options: dict[str, Any]) -> None:
+    worker = CloudWorker(make_task("forkserver"), **{"size": 2, **options})
+    replies = [worker.options(key=n).get("nap", (0.05, n)) for n in range(6)]
+    assert [reply.result(DEADLINE) for reply in replies] == list(range(6))
+    found, pids = weakref.ref(worker), [task.pid for task in worker if task.pid]
+    del worker, replies
+    assert gone(*pids)
+    assert found() is None
+
+
+@pytest.mark.fault(64)
+def test_what_waits_for_a_paused_worker_that_is_let_go_is_told_so(launcher: str) -> None:
+    worker = make_worker(launcher)
+    worker.start().result(DEADLINE)
+    worker.pause()
+    waiting = worker.get("echo", 1)
+    del worker
+    with pytest.raises(Stopped, match="let go"):
+        waiting.result(DEADLINE)
 
 
 @pytest.mark.fault(64)
