@@ -347,13 +347,13 @@ def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]]
     together = Reply(None, strand)
     asked_by_listener = strand.here
     left = [len(replies)]
-    lock = threading.Lock()  # owner: whoever counts one down
+    lock = locks.new()  # owner: whoever counts one down
 
     def one_settled() -> None:
         with lock:
-            left[0] -= 1
-            if left[0] > 0:
-                return
+            left[0] = still = left[0] - 1
+        if still > 0:
+            return
         for reply in replies:
             reply.mark_seen()
         Strand().submit(finish)  # results are decoded there, which may run code of the user

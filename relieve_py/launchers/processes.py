@@ -11,6 +11,7 @@ import sys
 import threading
 from typing import Protocol
 
+from relieve_py import locks
 from relieve_py.launchers.reaping import descendants_of, kill_group
 from relieve_py.supervisor import Supervisor
 
@@ -128,7 +129,7 @@ class ServedProcess:
         self.doomed = False  # it got a SIGKILL, so its end is due
         self._server = server
         self._pidfd = pidfd
-        self._lock = threading.Lock()  # owner: whoever uses or closes _pidfd, so that it cannot be another's number
+        self._lock = locks.new()  # owner: whoever uses or closes _pidfd, so that it cannot be another's number
 
     def signal(self, signum: int) -> None:
         """Send it a signal; by the server where there are no pidfds."""

@@ -342,3 +342,27 @@ def test_a_stream_among_arguments_is_not_simulated_and_says_so() -> None:
         with pytest.raises(DecodeError, match="a stream among the arguments"):
             task.get("double", (n for n in range(3))).result()
         assert task.get("double", 2).result() == 4
+
+
+@pytest.mark.fault(64)
+def test_a_task_or_worker_that_nobody_has_any_more_ends_its_calls_and_then_its_children() -> None:
+    ended: list[int] = []
+
+    def note(n: int) -> int:
+        ended.append(n)
+        return n
+
+    with Simulation(4, exports=note) as simulation:
+        task = CallableTask("note.py")
+        replies = [task.get(None, n) for n in range(3)]
+        worker = CloudWorker(CallableTask("note.py"), size=2)
+        for n in range(3, 9):
+            worker.call(None, n)
+        del task, worker
+        simulation.run()
+        assert [reply.result() for reply in replies] == [0, 1, 2]
+        assert sorted(ended) == list(range(9))
+        assert simulation.children == ()
+        kept = CallableTask("note.py")
+        kept.start().result()
+    del kept  # when the simulation is over
