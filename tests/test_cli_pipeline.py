@@ -61,7 +61,7 @@ def test_memory_is_flat_however_large_the_input_is(tmp_path: Path) -> None:
 
 
 def test_a_slow_command_holds_back_the_one_before_it(tmp_path: Path) -> None:
-    lines, length = 1000, 4000
+    lines, length = 600, 4000
     begun, gate = tmp_path / "begun", tmp_path / "gate"
     begun.touch()
     os.mkfifo(gate)
