@@ -11,6 +11,7 @@ from relieve_py import locks
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
+from relieve_py.core import Target, kind_of
 from relieve_py.dispatch import Dispatcher
 from relieve_py.elastic import Elasticity, ElasticSize, size_of
 from relieve_py.errors import NotRunning
@@ -22,7 +23,7 @@ from relieve_py.replies import Reply, fail_after, gather
 from relieve_py.scaling import Scaler
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
-from relieve_py.tasks import CallableTask, ForkTask, Target, Task, kind_of, new_event
+from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
 from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
 

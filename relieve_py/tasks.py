@@ -3,161 +3,32 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import logging
-import os
 import signal
-import sys
 import time
 import weakref
-from collections.abc import Callable
 from typing import Any, ClassVar, Self, Unpack, cast
 
-from relieve_py import farewell, plugins
+from relieve_py import plugins
 from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
-from relieve_py.child.boot import Objects, Plan, encode_objects
+from relieve_py.core import Core, Target
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
 from relieve_py.events import LIFECYCLE, Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
-from relieve_py.health import Sampler, TaskHealth
-from relieve_py.lifecycle import Lifecycle, State
+from relieve_py.health import TaskHealth
+from relieve_py.lifecycle import State
 from relieve_py.listening import Listening
 from relieve_py.options import TaskKeywords, TaskOptions, read_options
-from relieve_py.outlet import Tail
 from relieve_py.output import OutputLine
-from relieve_py.policies import NEVER, RestartPolicy, restart_policy
-from relieve_py.recipe import Recipe
+from relieve_py.policies import NEVER, RestartPolicy
 from relieve_py.remote import Remote
 from relieve_py.replies import Reply
-from relieve_py.serializers import Payload, Serializer
-from relieve_py.slot import Slot
 from relieve_py.stats import TaskStats, stats_of
 from relieve_py.streams import Stream
-from relieve_py.supervisor import shared
-from relieve_py.surroundings import Surroundings
-from relieve_py.upkeep import Upkeep
-from relieve_py.voice import Voice
 from relieve_py.waiters import Waiters
 
 _logger = logging.getLogger("relieve_py")
-_counter = itertools.count(1)
-
-Target = str | os.PathLike[str] | Callable[..., Any] | object
-
-
-class _Core:
-    """What a task is made of: its options, its voice, its slot."""
-
-    def __init__(
-        self, target: Target, options: TaskOptions, program: bool, default: RestartPolicy, startable: bool
-    ) -> None:
-        kind, script = kind_of(target)
-        if program and options.recycle.for_calls_only:
-            raise ValueError(
-                f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
-            )
-        self.target = target
-        self.found = kind, script
-        self.address: Any = script if kind != "object" else id(target)  # equal for tasks of one script
-        self.options = options
-        self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
-        self.voice = Voice(self.name)
-        self.sampler = Sampler()
-        self.tail = Tail(options.output.last)
-        self.script = _stem(kind, script)
-        self.serializer: Serializer = plugins.serializer(options.serializer)
-        self._kind = kind
-        self._payload: Payload | None = None
-        plan = Plan(
-            name=self.name,
-            kind=kind,
-            script=script,
-            program=program,
-            ready_on_call=options.ready == "call",
-            cwd=os.path.abspath(options.cwd) if options.cwd is not None else os.getcwd(),
-            sys_path=_sys_path(),
-            concurrency=options.concurrency,
-            limits=options.limits.of_the_system,
-            dump_stacks=options.dump_stacks,
-            line_buffered="stdout" in options.output.targets,
-            log_level=options.log,
-        )
-        policy = restart_policy(options.restart, default) if startable else NEVER
-        supervisor = self.supervisor = shared()
-        self.slot = Slot(
-            self.voice,
-            supervisor,
-            Lifecycle(
-                self.name,
-                policy,
-                options.start_timeout,
-                options.kill_timeout,
-                supervisor.chance,
-                options.heartbeat,
-            ),
-            Recipe(
-                plugins.launcher(options.launcher),
-                plan,
-                self._objects,
-                Surroundings(
-                    env=options.env,
-                    threads=options.threads,
-                    output=options.output,
-                    tail=self.tail,
-                    script=self.script,
-                ),
-            ),
-            self.serializer,
-            self.voice.emitter.strand,
-            startable,
-            Upkeep(options.recycle, supervisor.chance, options.busy_timeout),
-            options.limits,
-        )
-        self.extra_containers: list[Any] = []
-        farewell.at_exit()
-
-    def _objects(self) -> Payload:
-        """The user's objects for the child, encoded once. Raises EncodeError."""
-        if self._payload is None:
-            self._payload = encode_objects(
-                Objects(
-                    target=self.target if self._kind == "object" else None,
-                    args=self.options.args,
-                    containers=(*self.extra_containers, *self.options.containers),
-                    serializer=self.serializer,
-                )
-            )
-        return self._payload
-
-    def encode_now(self) -> None:
-        """Encode the start arguments on this thread, so that what cannot be sent is told here."""
-        self._objects()
-
-
-def kind_of(target: Target) -> tuple[str, str]:
-    """How a script or object is found: ``("path" | "module" | "object", its name)``. Raises TypeError."""
-    if isinstance(target, os.PathLike):
-        return "path", os.path.abspath(os.fspath(target))
-    if isinstance(target, str):
-        if not target:
-            raise TypeError("a script is a path, a dotted module name, or an object; '' is none of these")
-        looks_like_path = target.endswith(".py") or os.sep in target or os.path.exists(target)
-        return ("path", os.path.abspath(target)) if looks_like_path else ("module", target)
-    if target is None or isinstance(target, (int, float, bytes)):
-        raise TypeError(f"a script is a path, a dotted module name, a class, an object or a function, not {target!r}")
-    return "object", getattr(target, "__name__", None) or type(target).__name__
-
-
-def _stem(kind: str, script: str) -> str:
-    if kind == "path":
-        return os.path.splitext(os.path.basename(script))[0]
-    return script.rpartition(".")[2]
-
-
-def _sys_path() -> list[str]:
-    """This process's ``sys.path``, where relative entries mean the same in a child with another working directory."""
-    return [os.path.abspath(entry) if entry == "" or not os.path.isabs(entry) else entry for entry in sys.path]
 
 
 class Task(Entered, Listening):
@@ -172,11 +43,9 @@ class Task(Entered, Listening):
     _followed_by: tuple[object, ...] = ()  # workers that a program keeps
 
     def __init__(self, target: Target, **options: Unpack[TaskKeywords]) -> None:
-        self._take(
-            _Core(target, read_options(type(self).__name__, options), self._program, self._default_restart, True)
-        )
+        self._take(Core(target, read_options(type(self).__name__, options), self._program, self._default_restart, True))
 
-    def _take(self, core: _Core) -> None:
+    def _take(self, core: Core) -> None:
         self._core = core
         self._slot = core.slot
         self._followed_by = ()
@@ -195,7 +64,7 @@ class Task(Entered, Listening):
         """Another task like this one, not started: the same script, options, attributes and listeners."""
         other = copy.copy(self)
         keywords: Any = {**_as_keywords(self._core.options), "name": name}
-        core = _Core(self._core.target, TaskOptions(**keywords), self._program, self._default_restart, True)
+        core = Core(self._core.target, TaskOptions(**keywords), self._program, self._default_restart, True)
         core.voice.emitter.copy_listeners(self.emitter)
         other._take(core)
         return other
@@ -464,15 +333,15 @@ class CallableTask(Remote, Task):
 class Fork:
     """A child that ``fork`` has started and no ForkTask has wrapped yet. What it tells is kept until then."""
 
-    def __init__(self, core: _Core) -> None:
-        self._core: _Core | None = core
+    def __init__(self, core: Core) -> None:
+        self._core: Core | None = core
 
     @property
     def pid(self) -> int | None:
         """The child's process id; None until it exists."""
         return self._core.slot.life.pid if self._core is not None else None
 
-    def _claim(self) -> _Core:
+    def _claim(self) -> Core:
         if self._core is None:
             raise AlreadyRunning("this child is wrapped by a ForkTask already")
         core, self._core = self._core, None
@@ -487,7 +356,7 @@ def fork(target: Target, *args: Any, **options: Any) -> Fork:
     if "args" in options or "restart" in options:
         raise TypeError("fork() takes the start arguments after the script, and cannot restart what it started")
     keywords: Any = {**options, "args": args}
-    core = _Core(target, read_options("fork()", keywords), True, NEVER, False)
+    core = Core(target, read_options("fork()", keywords), True, NEVER, False)
     core.encode_now()
     core.slot.start().mark_seen()
     return Fork(core)

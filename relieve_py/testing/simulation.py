@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable
 from typing import Any, Self
 
-from relieve_py import calls, plugins, tasks, workers
+from relieve_py import calls, core, plugins, tasks, workers
 from relieve_py.hookspecs import Factory, hookimpl
 from relieve_py.lifecycle import State
 from relieve_py.slot import leave_out
@@ -20,7 +20,7 @@ from relieve_py.testing.launching import SimulatedCradle, SimulatedLauncher
 from relieve_py.testing.performing import Code, Sleep
 from relieve_py.testing.scheduler import Scheduler
 
-_COUNTERS = ((tasks, "_counter"), (workers, "_counter"), (calls, "_ids"))
+_COUNTERS = ((core, "_counter"), (workers, "_counter"), (calls, "_ids"))
 """What numbers names and calls: each simulation begins at 1, so that its names and ids come from its seed, too."""
 ROOM = 1000
 """Frames that may be under way to one child before its parent has to keep them."""
