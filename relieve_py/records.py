@@ -54,7 +54,7 @@ class Records:
 
 def _record_of(payload: bytes) -> logging.LogRecord:
     """Raises what a payload that is no record makes it raise."""
-    told: dict[str, Any] = json.loads(payload)
+    told: dict[str, Any] = json.loads(payload.decode("utf-8", "surrogatepass"))  # never by a codec that a child names
     record = logging.makeLogRecord({**told, "args": None, "exc_info": None})
     for name, kind in (("name", str), ("msg", str), ("levelno", int), ("created", (int, float))):
         if not isinstance(getattr(record, name), kind):

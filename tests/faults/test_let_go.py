@@ -165,7 +165,7 @@ def test_an_open_stream_that_is_let_go_with_its_task_is_closed(launcher: str) ->
 
 @pytest.mark.fault(64)
 def test_a_task_that_is_let_go_while_it_waits_for_its_next_child_gets_none(launcher: str) -> None:
-    task = make_task(launcher, restart=RestartPolicy(delay=0.2))
+    task = make_task(launcher, restart=RestartPolicy(delay=30, max_delay=30))
     states: Queue[Any] = Queue()
     task.on("state", lambda event: states.put(event.after))
     task.start().result(DEADLINE)

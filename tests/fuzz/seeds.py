@@ -31,8 +31,11 @@ def frames() -> Iterator[tuple[int, bytes]]:
 def with_seeds(argv: list[str], options: list[str], inputs: Iterable[bytes]) -> list[str]:
     """The arguments for libFuzzer: these options, the caller's, and a folder of these inputs.
 
-    It writes what it finds to the first folder that it is given, which therefore is another.
+    It writes what it finds to the first folder that it is given, which therefore is another. When the caller names a
+    file, as one that it wrote for a crash, that is all that is run.
     """
+    if any(os.path.isfile(arg) for arg in argv[1:]):
+        return [argv[0], *options, *argv[1:]]
     known = tempfile.mkdtemp(prefix="relieve-fuzz-seeds-")
     for place, data in enumerate(inputs):
         with open(os.path.join(known, f"seed-{place}"), "wb") as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import pickle
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from bombs import BOMBS, exploded, nothing_unpickled
 from plays import ANSWERS, nothing, played, replaced
 from puppets import PATIENCE, PuppetLauncher, frame_bytes
 
-from relieve_py import CallableTask, RelieveError, RemoteError, StartError
+from relieve_py import CallableTask, RelieveError, RemoteError, StartError, records
 from relieve_py.texts import pack
 from relieve_py.wire import Kind
 
@@ -101,3 +102,14 @@ def test_a_true_child_that_is_taken_over_runs_nothing_in_its_parent(tmp_path: Pa
             with contextlib.suppress(RelieveError):
                 list(task.stream("attack", way, str(made)))
         assert task.get("fine").result(PATIENCE) == 1
+
+
+def test_a_log_record_in_another_encoding_is_refused_and_loads_no_codec() -> None:
+    """Found by a fuzzer: json guesses the encoding of bytes, and a codec is code."""
+    codec = sys.modules.pop("encodings.utf_32_be", None)
+    try:
+        with nothing_unpickled(), pytest.raises(ValueError, match="Expecting value"):
+            records._record_of(b"\x00\x00\x00[")
+    finally:
+        if codec is not None:
+            sys.modules["encodings.utf_32_be"] = codec
