@@ -73,6 +73,8 @@ class WorkerWorld(World):
 
     def submit(self) -> None:
         """A call to the worker, or to one of its tasks."""
+        if self.worker.paused and self.worker.full:  # who waits for room is the only one who could go on here
+            self.worker.resume()
         mode = self.draw(MODES)
         entry = Entry(len(self.entries), mode, self.draw(OPTIONS) if mode is not Mode.EVENT else DEFAULTS)
         direct = self.choose(8) == 7
