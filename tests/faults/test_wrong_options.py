@@ -69,6 +69,7 @@ CLOUD: dict[str, list[Any]] = {
     "when_full": ["explode", None, 3],
     "retries": ["many", -1, 1.5, True],
     "name": NO_TEXTS,
+    "watch": [1, "task.py", None, ["/no/such/path"]],
 }
 QUEUE: dict[str, list[Any]] = {"concurrency": ["2", 0, -1, 1.5, True, None], "name": NO_TEXTS}
 

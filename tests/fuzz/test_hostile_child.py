@@ -221,14 +221,20 @@ def test_items_beyond_what_the_reader_has_room_for_break_the_protocol() -> None:
             list(stream)
 
 
+NOBODYS = 1 << 62
+"""The number of a stream that was never made, in this process either."""
+
+
 def test_a_stream_that_was_not_given_breaks_the_protocol_and_what_is_late_is_not_answered() -> None:
     with played() as (task, puppet):
-        puppet.send(frame_bytes(Kind.TAKE, 99, bytes([1]) + bytes(7)) * 100 + frame_bytes(Kind.ENOUGH, 99) * 100)
+        puppet.send(
+            frame_bytes(Kind.TAKE, NOBODYS, bytes([1]) + bytes(7)) * 100 + frame_bytes(Kind.ENOUGH, NOBODYS) * 100
+        )
         reply = task.get("something")
         puppet.begin(1)
         puppet.send(frame_bytes(Kind.RESULT, 1, ANSWERS["json"]))
         reply.result(PATIENCE)
-        puppet.send(frame_bytes(Kind.TAKE, 99, bytes(8)))
+        puppet.send(frame_bytes(Kind.TAKE, NOBODYS, bytes(8)))
         replaced(task, puppet)
 
 
