@@ -345,7 +345,7 @@ class Histories(RuleBasedStateMachine):
         assert (self.child, self.timers, self.start_waiters, self.stop_waiters) == (None, {}, 0, 0)
 
 
-Histories.TestCase.settings = settings(max_examples=80, stateful_step_count=40, deadline=None)
+Histories.TestCase.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
 
 
 class TestHistories(Histories.TestCase):  # type: ignore[misc,name-defined] # made at run time
