@@ -304,6 +304,8 @@ class Slot:
         for reply in starts:
             failed = functools.partial(reply.fail, copy_of(error))
             after.append(functools.partial(settle_in_order, self._strand, failed, reply.asked_by_listener))
+        if self.traffic.on_room is not None:  # no calls are taken any more, also where the state is what it was
+            after.append(self.traffic.on_room)
         if self.life.state in (State.STOPPED, State.FAILED):
             after.append(lambda: self.owner.nothing_will_come(error))
 

@@ -22,7 +22,13 @@ BEGINNING = 1.0
 
 
 class Stuck(RuntimeError):
-    """Raised when somebody waits and nothing can happen any more: outside a simulation, that would last for ever."""
+    """Raised when somebody waits and nothing can happen any more: outside a simulation, that would last for ever. Also
+    after weeks of its time, in which there was always something to look after and never what is waited for."""
+
+
+LONGEST_WAIT = 30 * 86400.0
+"""Seconds of simulated time after which a wait counts as endless. Less: a program that sleeps for weeks cannot be
+simulated; more: the test of one that waits for ever takes minutes."""
 
 
 class Source(ABC):
@@ -59,6 +65,7 @@ class Scheduler(Supervisor):
         self.trace: Callable[[str], object] | None = None
         self.fault: AssertionError | None = None
         self.closed = False
+        self.longest_wait = LONGEST_WAIT
         self._now = BEGINNING
         self._awake: list[Source] = []
         self._posts = _Posts(self)
@@ -198,12 +205,15 @@ class Scheduler(Supervisor):
     def help_until(self, done: Callable[[], bool], deadline: float | None) -> None:
         """Whoever waits has everything go on meanwhile: one step after the other, and when there is none, time passes.
 
-        Raises Stuck when nothing can happen any more.
+        Raises Stuck when nothing can happen any more, or nothing has come of it for ``longest_wait`` seconds.
         """
+        patient_until = self.now() + self.longest_wait
         while not done():
             if self.step():
                 continue
             due = self.next_timer()
+            if self.now() > patient_until:
+                raise Stuck(f"somebody has waited for {self.longest_wait:,.0f} seconds of this simulation's time")
             if deadline is not None and (due is None or due > deadline):
                 self.advance(deadline)
                 return

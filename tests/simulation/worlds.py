@@ -262,6 +262,7 @@ def inhabited(kind: Callable[[Callable[[int], int], Scheduler], W], choose: Call
     """A world of that kind on this thread, which is left, as is this process, as it was."""
     scheduler = Scheduler(choose)
     scheduler.trace = World.trace
+    scheduler.longest_wait = 4 * PATIENCE
     scheduler.enter()
     try:
         yield kind(choose, scheduler)

@@ -156,6 +156,23 @@ def test_an_event_behind_a_call_that_will_not_run_goes_at_once(sim: Simulation, 
     assert not running.done()
 
 
+def test_calls_fail_at_once_when_a_stop_takes_the_place_of_the_restart_of_the_only_task(sim: Simulation) -> None:
+    worker = CloudWorker(CallableTask("any", kill_timeout=100.0), size=1)
+    worker.start().result()
+    (task,) = worker
+    sim.child(task).ignore()  # so that it is a long way out
+    restarted = task.restart()
+    waiting = worker.get("same", 1)
+    sim.run()
+    assert not waiting.done()
+    stopped = task.stop()
+    sim.run()
+    assert isinstance(waiting.exception(0), NotRunning)
+    assert not stopped.done()
+    for reply in (restarted, stopped):
+        reply.mark_seen()
+
+
 def test_a_drain_ends_when_no_task_is_left_for_the_last_calls(sim: Simulation) -> None:
     worker = CloudWorker(CallableTask("any", restart=False), size=1)
     died, left = worker.get("die"), worker.get("same", 1)
