@@ -445,11 +445,13 @@ def test_sticky_spreads_keys_evenly_and_moves_one_in_n_when_a_task_joins(
     count = 4000
     before = places(strategy, kept_up(tasks), map(key_of, range(count)))
     shares = Counter(before.values())
-    assert all(0.75 < shares[task.name] * size / count < 1.25 for task in tasks), shares
+    # The hash of a text, and of a tuple with one, is another in each run: of 16 tasks with 250 keys each, the share of one
+    # varies by 6 % (one standard deviation).
+    assert all(0.6 < shares[task.name] * size / count < 1.4 for task in tasks), shares
     more = tasks + joined(strategy, [FakeTask(f"task-{size}")])
     after = places(strategy, kept_up(more), before)
     moved = sum(before[key] != after[key] for key in before)
-    assert 0.75 < moved * (size + 1) / count < 1.25
+    assert 0.6 < moved * (size + 1) / count < 1.4
 
 
 @pytest.mark.feature(84)
