@@ -445,7 +445,7 @@ def test_sticky_spreads_keys_evenly_and_moves_one_in_n_when_a_task_joins(
     count = 4000
     before = places(strategy, kept_up(tasks), map(key_of, range(count)))
     shares = Counter(before.values())
-    # The hash of a text, and of a tuple with one, is another in each run: of 16 tasks with 250 keys each, the share of one
+    # The hash of a text, and of a tuple with one, is another in each run: the share of one of 16 tasks, some 250 keys,
     # varies by 6 % (one standard deviation).
     assert all(0.6 < shares[task.name] * size / count < 1.4 for task in tasks), shares
     more = tasks + joined(strategy, [FakeTask(f"task-{size}")])
