@@ -49,17 +49,21 @@ class ConcurrentCaller(Caller):
         self._open = 0  # calls that came and are not over
         self._stopping = False
         self._over = asyncio.Event()
-        self._exit: SystemExit | None = None  # what a call has ended this child with
+        self._exit: BaseException | None = None  # what a call has ended this child with
 
     # -- in the main thread ------------------------------------------------------------------------
 
     def serve(self) -> None:
-        """Run the event loop until a STOP came and all calls are over. Raises the SystemExit of a call."""
+        """Run the event loop until a STOP came and all calls are over. Raises the SystemExit of a call, and what a task
+        of the user has ended the loop with."""
 
         async def until_over() -> None:
             await self._over.wait()
 
-        self._runner.run(until_over())
+        try:
+            self._runner.run(until_over())
+        except BaseException as error:
+            self._leave(error)  # or the calls would wait for a loop that runs no more
         if self._exit is not None:
             self.close()  # coroutines that go on are cancelled
             raise self._exit
@@ -77,7 +81,10 @@ class ConcurrentCaller(Caller):
             self._child.page[BEGUN] = frame.number  # begun: from here on the call dies with this child
             self._calls[frame.number] = _Running()
             self._open += 1
-        self._threads.submit(self._run, frame)
+        try:
+            self._threads.submit(self._run, frame)
+        except RuntimeError as error:  # the system gives no thread for it
+            self._end(frame.number, (Kind.ERROR, error_payload(self._child.serializer, error)))
 
     def stop_soon(self) -> None:
         """A STOP came: leave when all calls are over."""
@@ -133,7 +140,9 @@ class ConcurrentCaller(Caller):
 
     def _run_call(self, frame: Frame) -> None:
         child, number = self._child, frame.number
-        running = self._here.running = self._calls[number]
+        running = self._here.running = self._calls.get(number)
+        if running is None:
+            return  # it was answered when there was no thread for it
         answer: tuple[Kind, Payload | None] | None = Kind.END, None
         try:
             try:
@@ -150,11 +159,15 @@ class ConcurrentCaller(Caller):
         except BaseException as error:
             answer = Kind.ERROR, error_payload(child.serializer, error)
         self._let_go(running)  # again: an interrupt may have come on the way into the first
+        self._end(number, answer)
+
+    def _end(self, number: int, answer: tuple[Kind, Payload | None] | None) -> None:
+        """The function has returned, or will never be called; None: the answer comes later."""
         with self._lock:
             del self._calls[number]
-        request = child.requests.get(number)
+        request = self._child.requests.get(number)
         if answer is not None and (request is None or request.close()):
-            child.answer(answer[0], number, answer[1])
+            self._child.answer(answer[0], number, answer[1])
         with self._lock:
             self._open -= 1
             self._look_whether_over()
@@ -196,13 +209,15 @@ class ConcurrentCaller(Caller):
         running: _Running = self._here.running
         self._let_go(running)  # the thread only waits from here on; it is the task that is interrupted
 
-        async def wait() -> Any:
+        async def wait() -> tuple[Any, BaseException | None]:
             with self._lock:
                 running.task = asyncio.current_task()
                 unwanted = running.unwanted
             try:
                 if not unwanted:
-                    return await awaitable
+                    return await awaitable, None
+            except (SystemExit, KeyboardInterrupt) as error:
+                return None, error  # raised here, they would end the loop before this call hears of them
             finally:
                 running.task = None
                 if hasattr(awaitable, "close"):
@@ -210,18 +225,20 @@ class ConcurrentCaller(Caller):
             raise Interrupted
 
         try:
-            result = asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
+            result, ended = asyncio.run_coroutine_threadsafe(wait(), self._loop).result()
         except BaseException:
             if self._exit is not None:  # another call has ended this child, and this one dies with it
                 raise self._exit from None
             if running.unwanted:
                 raise Interrupted from None
             raise
+        if ended is not None:
+            raise ended
         if not self._may_be_interrupted(running):
             raise Interrupted
         return result
 
-    def _leave(self, error: SystemExit) -> None:
+    def _leave(self, error: BaseException) -> None:
         """A call has ended this child, and with it the others."""
         self._child.leaving()
         with self._lock:

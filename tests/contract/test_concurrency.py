@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -145,16 +146,31 @@ def test_a_stop_waits_for_all_that_run(launcher: str, gate: Callable[[], Any]) -
     assert stopping.result(T).code == 0
 
 
-def test_a_call_that_ends_its_child_ends_the_others(launcher: str) -> None:
+@pytest.mark.parametrize("how", ["leave", "leave_async", "leave_by_a_task"])
+def test_a_call_that_ends_its_child_ends_the_others(launcher: str, how: str) -> None:
     with CallableTask(MANY, concurrency=3, launcher=launcher, kill_timeout=T) as task:
         began = heard(task, "spinning")
         beside = task.get("forever", "other")
         began.wait(1)
-        leaving = task.get("leave", 3)
+        leaving = task.get(how, 3)
         for reply in (leaving, beside):
             with pytest.raises(TaskDied, match="exit code 3"):
                 reply.result(T)
         assert isinstance(task.get("who").result(T), int)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a limit of memory keeps threads from being made")
+def test_a_call_for_which_there_is_no_thread_is_told_so(launcher: str) -> None:
+    with CallableTask(MANY, concurrency=2, launcher=launcher) as task:
+        began = heard(task, "spinning")
+        task.get("want_threads").result(T)
+        beside = task.get("forever", "other")  # on the thread that is there
+        began.wait(1)
+        with pytest.raises(RuntimeError, match="thread"):
+            task.get("who").result(T)
+        assert not beside.done()
+        beside.cancel()
+        assert task.get("noted").exception(T) is not None  # there is a thread again
 
 
 @pytest.mark.rule(4)

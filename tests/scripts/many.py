@@ -4,6 +4,7 @@ import asyncio
 import atexit
 import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
@@ -105,6 +106,30 @@ def die():
 def leave(code):
     """End the child."""
     sys.exit(code)
+
+
+async def leave_async(code):
+    """The same of a coroutine."""
+    await asyncio.sleep(0)
+    sys.exit(code)
+
+
+async def leave_by_a_task(code):
+    """The same of a task that nobody awaits."""
+
+    async def leave():
+        sys.exit(code)
+
+    left = asyncio.create_task(leave())
+    await asyncio.Event().wait()
+    return left
+
+
+def want_threads():
+    """From here on the system gives this process no memory for the stack of a thread."""
+    with open("/proc/self/statm") as file:
+        size = int(file.read().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size + (2 << 20), size + (2 << 20)))
 
 
 def leave_late(seconds):
