@@ -63,9 +63,12 @@ def chatter(note):
 
 
 def sleep(seconds):
-    """Sleep where nothing interrupts a thread."""
-    ipc.send("spinning", "sleep")
-    time.sleep(seconds)
+    """Sleep where nothing interrupts a thread; an interrupt on the way there is not heeded either."""
+    with contextlib.suppress(BaseException):
+        ipc.send("spinning", "sleep")
+    while True:
+        with contextlib.suppress(BaseException):
+            time.sleep(seconds)
 
 
 def hold(path):
