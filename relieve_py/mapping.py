@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterable
 from types import GeneratorType
 from typing import Any
 
 from relieve_py import copies, locks
-from relieve_py.errors import CallCancelled
+from relieve_py.itemwise import Refused, result_of
+from relieve_py.reading import Reading
 from relieve_py.replies import Reply, Waiter
 from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared
@@ -21,14 +22,7 @@ AHEAD = 2
 _END: Any = object()
 
 
-class _Refused:
-    """Stands in the place of an item that could not be submitted."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-
-def _cancel(flight: deque[Reply | _Refused]) -> None:
+def _cancel(flight: deque[Reply | Refused]) -> None:
     while flight:
         reply = flight.popleft()
         if isinstance(reply, Reply):
@@ -42,17 +36,17 @@ class _Landing:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
-        self.landed: deque[Reply | _Refused] = deque()
+        self.landed: deque[Reply | Refused] = deque()
         self._wakers: list[Callable[[], object]] = []
 
-    def expect(self, reply: Reply | _Refused) -> None:
+    def expect(self, reply: Reply | Refused) -> None:
         """It lands when it is settled."""
         if isinstance(reply, Reply):
             reply.when_settled(lambda: self._land(reply))
         else:
             self._land(reply)
 
-    def _land(self, reply: Reply | _Refused) -> None:
+    def _land(self, reply: Reply | Refused) -> None:
         with self._changed:
             self.landed.append(reply)
             self._changed.notify()
@@ -60,7 +54,7 @@ class _Landing:
         for wake in wakers:
             wake()
 
-    def wait(self) -> Reply | _Refused:
+    def wait(self) -> Reply | Refused:
         """The next that has landed."""
         shared().help_until(lambda: bool(self.landed), None)
         locks.wait_for(self._changed, lambda: self.landed)  # this thread alone takes them
@@ -75,7 +69,7 @@ class _Landing:
         wake()
 
 
-class Map(Iterator[Any], AsyncIterator[Any], Streamed):
+class Map(Reading, Streamed):
     """The results of a ``map``. Leaving it early, or ``close()``, cancels the calls that are in flight."""
 
     def __init__(
@@ -96,14 +90,11 @@ class Map(Iterator[Any], AsyncIterator[Any], Streamed):
         self._unordered = unordered
         self._return_exceptions = return_exceptions
         self._made_in = copies.here
-        self._flight: deque[Reply | _Refused] = deque()  # in the order of the items
+        self._flight: deque[Reply | Refused] = deque()  # in the order of the items
         self._landing = _Landing()
         self._ended: BaseException | Any | None = None  # _END, or the error of the source, once it is used up
 
     # -- sync --------------------------------------------------------------------------------------
-
-    def __iter__(self) -> Map:
-        return self
 
     def __next__(self) -> Any:
         if self._is_async:
@@ -126,9 +117,6 @@ class Map(Iterator[Any], AsyncIterator[Any], Streamed):
         return self._result(landed)
 
     # -- async -------------------------------------------------------------------------------------
-
-    def __aiter__(self) -> Map:
-        return self
 
     async def __anext__(self) -> Any:
         while self._ended is None and len(self._flight) < self._limit():
@@ -171,26 +159,17 @@ class Map(Iterator[Any], AsyncIterator[Any], Streamed):
 
     def _take_off(self, item: Any) -> None:
         """Submit one item; what cannot be submitted is that item's error, at its place."""
-        reply: Reply | _Refused
+        reply: Reply | Refused
         try:
             reply = self._submit(item)
         except Exception as error:
-            reply = _Refused(error)
+            reply = Refused(error)
         self._flight.append(reply)
         if self._unordered:
             self._landing.expect(reply)
 
-    def _result(self, reply: Reply | _Refused) -> Any:
-        try:
-            if isinstance(reply, _Refused):
-                raise reply.error
-            return reply.result()
-        except (Exception, CallCancelled) as error:
-            if self._return_exceptions:
-                return error
-            if isinstance(error, (StopIteration, StopAsyncIteration)):  # raised as it is, it would end the iteration
-                raise RuntimeError(f"a call of map() raised {type(error).__name__}") from error
-            raise
+    def _result(self, reply: Reply | Refused) -> Any:
+        return result_of(reply, self._return_exceptions, "map")
 
     def _last(self, stop: type[Exception]) -> BaseException:
         error, self._ended = self._ended, _END
@@ -202,12 +181,6 @@ class Map(Iterator[Any], AsyncIterator[Any], Streamed):
         _cancel(self._flight)
         if isinstance(self._source, GeneratorType):  # a file or the like is the user's to close
             self._source.close()
-
-    def __enter__(self) -> Map:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         flight = getattr(self, "_flight", None)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
-from typing import Any, Self
+from collections.abc import AsyncIterable, Callable, Iterable
+from typing import Any
 
 from relieve_py import copies, locks
 from relieve_py.errors import CallCancelled, NotRunning
+from relieve_py.itemwise import Refused, result_of
 from relieve_py.pumping import Pump
+from relieve_py.reading import Reading
 from relieve_py.replies import Reply, Waiter
 from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared
@@ -18,17 +20,6 @@ from relieve_py.supervisor import shared
 AHEAD = 2
 """Items for each call that can run which a pipe holds, each until its result is read: the next must be at hand when a
 call ends. More: more memory; less: a slow reader, or one slow call, holds up the others sooner."""
-
-
-class _Refused:
-    """Stands in the place of an item that could not be submitted."""
-
-    def __init__(self, error: Exception) -> None:
-        self.error = error
-
-    def result(self) -> Any:
-        """Raises the error."""
-        raise self.error
 
 
 class Flow(Pump):
@@ -42,7 +33,7 @@ class Flow(Pump):
         self._changed = threading.Condition(self.lock)
         self._held = 0  # items that came in and whose results were not read
         self._flight: set[Reply] = set()  # of unordered results, those that have not come
-        self._out: deque[Reply | _Refused] = deque()  # for the reader, in the order in which it gets them
+        self._out: deque[Reply | Refused] = deque()  # for the reader, in the order in which it gets them
         self._wakers: list[Callable[[], object]] = []
         self._error: BaseException | None = None
 
@@ -54,11 +45,11 @@ class Flow(Pump):
 
     def give(self, item: Any) -> None:
         """Submit one item; what cannot be submitted is that item's error, at its place."""
-        reply: Reply | _Refused
+        reply: Reply | Refused
         try:
             reply = self._submit(item)
         except Exception as error:
-            reply = _Refused(error)
+            reply = Refused(error)
         flies = self._unordered and isinstance(reply, Reply)
         with self.lock:
             self._held += 1
@@ -79,7 +70,7 @@ class Flow(Pump):
             self.ended, self._error = True, error
         self._wake()
 
-    def _land(self, reply: Reply | _Refused) -> None:
+    def _land(self, reply: Reply | Refused) -> None:
         with self.lock:
             self._flight.discard(reply)
             self._out.append(reply)
@@ -95,12 +86,12 @@ class Flow(Pump):
         """A reader need not wait for anything to come out."""
         return bool(self._out) or self.over()
 
-    def first(self) -> Reply | _Refused | None:
+    def first(self) -> Reply | Refused | None:
         """What comes out next; ordered, it may not be settled yet. None at the end."""
         with self.lock:
             return self._out[0] if self._out and not self.unwanted else None
 
-    def take(self, first: Reply | _Refused) -> None:
+    def take(self, first: Reply | Refused) -> None:
         """It is read, so there is room for another item."""
         with self.lock, contextlib.suppress(ValueError):  # the pipe was closed meanwhile
             self._out.remove(first)
@@ -153,7 +144,7 @@ class Flow(Pump):
                 reply.cancel()
 
 
-class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
+class Pipe(Reading, Streamed):
     """The results of a ``pipe``. Leaving it early, or ``close()``, closes the source and cancels the calls."""
 
     def __init__(
@@ -178,9 +169,6 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
             raise NotRunning("this pipe belongs to the process that forked this one")
         return self._flow
 
-    def __iter__(self) -> Self:
-        return self
-
     def __next__(self) -> Any:
         flow = self._mine()
         while (first := flow.first()) is None:
@@ -191,9 +179,6 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
             with contextlib.suppress(CallCancelled):
                 first.exception()
         return self._result(first)
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> Any:
         flow = self._mine()
@@ -209,37 +194,14 @@ class Pipe(Iterator[Any], AsyncIterator[Any], Streamed):
             await waiter.future
         return self._result(first)
 
-    def _result(self, first: Reply | _Refused) -> Any:
+    def _result(self, first: Reply | Refused) -> Any:
         self._flow.take(first)
-        try:
-            return first.result()
-        except (Exception, CallCancelled) as error:
-            if self._return_exceptions:
-                return error
-            if isinstance(error, (StopIteration, StopAsyncIteration)):  # raised as it is, it would end the iteration
-                raise RuntimeError(f"a call of pipe() raised {type(error).__name__}") from error
-            raise
+        return result_of(first, self._return_exceptions, "pipe")
 
     def close(self) -> None:
         """Read no more: the source is closed, if it is a generator, and the calls are cancelled."""
         if self._made_in is copies.here:
             self._flow.close()
-
-    async def aclose(self) -> None:
-        """Like ``close``."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         flow = getattr(self, "_flow", None)

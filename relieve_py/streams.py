@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from relieve_py import copies, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
+from relieve_py.reading import Reading
 from relieve_py.replies import Waiter
 from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared, stand_aside
@@ -133,7 +134,7 @@ class Items:
             waker()
 
 
-class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
+class Stream(Reading, Streamed):
     """The items of a generator in the child, with sync and async iteration; leaving it early cancels the call.
 
     The child sends ahead at most STREAM_WINDOW items or STREAM_BYTES, and goes on as they are taken: memory is bounded.
@@ -148,9 +149,6 @@ class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
         """The call's id, unique in this process."""
         return self._call.id
 
-    def __iter__(self) -> Stream:
-        return self
-
     def __next__(self) -> Any:
         items = self._items
         if not items.settled():
@@ -161,9 +159,6 @@ class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
             shared().help_until(items.settled, None)
             locks.wait_for(items.changed, items.settled)
         return self._take(StopIteration)
-
-    def __aiter__(self) -> Stream:
-        return self
 
     async def __anext__(self) -> Any:
         if not self._items.settled():
@@ -197,22 +192,6 @@ class Stream(Iterator[Any], AsyncIterator[Any], Streamed):
     def close(self) -> None:
         """Take no more items; the generator in the child is closed. Closing twice is fine."""
         _close(self._items, self._call)
-
-    async def aclose(self) -> None:
-        """Like ``close``."""
-        self.close()
-
-    def __enter__(self) -> Stream:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Stream:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
 
     def __del__(self) -> None:
         if not self._items.done():

@@ -334,6 +334,19 @@ def test_with_closes_it(unordered: bool) -> None:
 
 
 @pytest.mark.parametrize("unordered", [False, True])
+def test_async_with_closes_it(unordered: bool) -> None:
+    async def leave_early() -> dict[Any, Reply]:
+        async with calls.map(itertools.count(), unordered=unordered) as mapped:
+            await asyncio.to_thread(first_done, calls, mapped)
+            return dict(calls.open)
+
+    calls = Calls()
+    flight = asyncio.run(leave_early())
+    assert flight
+    assert all(reply.cancelled() for reply in flight.values())
+
+
+@pytest.mark.parametrize("unordered", [False, True])
 def test_a_map_that_is_left_early_cancels_what_is_in_flight(unordered: bool) -> None:
     """As by ``break``: nobody has the map any more, while its calls are open."""
     calls = Calls()

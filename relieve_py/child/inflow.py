@@ -6,11 +6,11 @@ import io
 import queue
 import threading
 from collections import deque
-from collections.abc import AsyncIterator, Iterator
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 from relieve_py.answers import remote_error
 from relieve_py.errors import RelieveError
+from relieve_py.reading import Reading
 from relieve_py.serializers import Payload, Serializer, decode
 from relieve_py.wire import FED_ERROR, FED_OVER, STREAM_BYTES, STREAM_WINDOW, Frame, Kind
 
@@ -29,7 +29,7 @@ class Home(Protocol):
         ...
 
 
-class Inflow(Iterator[Any], AsyncIterator[Any]):
+class Inflow(Reading):
     """What stands for a stream among the arguments: sync and async iteration, once, as its items are produced.
 
     What the producer raises is raised here. ``close()`` says that no more items are wanted; so does the call's end.
@@ -56,15 +56,9 @@ class Inflow(Iterator[Any], AsyncIterator[Any]):
 
     # -- reading -----------------------------------------------------------------------------------
 
-    def __iter__(self) -> Self:
-        return self
-
     def __next__(self) -> Any:
         self._begin(StopIteration)
         return self._open(self._arrived.get(), StopIteration)
-
-    def __aiter__(self) -> Self:
-        return self
 
     async def __anext__(self) -> Any:
         import asyncio
@@ -131,22 +125,6 @@ class Inflow(Iterator[Any], AsyncIterator[Any]):
         if reads:
             self._home.answer(Kind.ENOUGH, self._number, None)
         self.arrived(Frame(Kind.FED, self._number))
-
-    async def aclose(self) -> None:
-        """Like ``close``."""
-        self.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.close()
 
 
 class InflowFile(io.RawIOBase):

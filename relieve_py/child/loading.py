@@ -20,15 +20,25 @@ def load_module(kind: str, name: str) -> ModuleType:
     module_name = os.path.splitext(os.path.basename(path))[0]
     if path.endswith("__init__.py"):
         module_name = os.path.basename(os.path.dirname(path))
-    from importlib.machinery import SourceFileLoader
-
-    loader = SourceFileLoader(module_name, path)
+    loader = _uncached_loader(module_name, path)
     spec = spec_from_file_location(module_name, path, loader=loader)
     assert spec is not None
     module = module_from_spec(spec)
     sys.modules[module_name] = module
     loader.exec_module(module)
     return module
+
+
+def _uncached_loader(name: str, path: str) -> Any:
+    """Of the script as it is now: Python's cache takes one that was written again within a second, to the same size,
+    for the old one."""
+    from importlib.machinery import SourceFileLoader
+
+    class Uncached(SourceFileLoader):
+        def get_code(self, fullname: str) -> CodeType:
+            return self.source_to_code(self.get_data(self.path), self.path)
+
+    return Uncached(name, path)
 
 
 def load_program(kind: str, name: str) -> tuple[CodeType, ModuleType]:

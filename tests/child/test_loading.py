@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -49,6 +50,16 @@ def test_a_script_is_imported_under_its_own_name(tmp_path: Path) -> None:
     assert (module.__name__, module.__file__, module.value) == ("my_script", path, 3)
     assert sys.modules["my_script"] is module is module.me
     assert sys.path[0] == str(tmp_path)
+
+
+def test_a_script_is_what_it_is_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where its size, and the second of its last change, are what they were."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "script.py"
+    for number in (1, 2):
+        path.write_text(f"def number(): return {number}\n")
+        os.utime(path, (1e9, 1e9))
+        assert load_module("path", str(path)).number() == number
 
 
 def test_a_script_needs_no_ending(tmp_path: Path) -> None:

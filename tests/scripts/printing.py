@@ -1,6 +1,7 @@
 """Prints in every way there is."""
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -19,7 +20,7 @@ def die_talking(lines: int, signum: int) -> None:
     for number in range(lines):
         print(f"line {number}")
     print("no end", end="", flush=True)
-    os.kill(os.getpid(), signum)
+    signal.raise_signal(signum)
 
 
 def flood(megabytes: int) -> int:
