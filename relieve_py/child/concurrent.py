@@ -41,7 +41,8 @@ class ConcurrentCaller(Caller):
 
     def __init__(self, child: Child, most: int) -> None:
         super().__init__(child)
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="relieve-call", initializer=hold_signals)
+        self._threads = ThreadPoolExecutor(most, thread_name_prefix="relieve-call", initializer=self._thread_begins)
+        self._there = 0  # threads that there are; under the lock
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
         self._calls: dict[int, _Running] = {}
@@ -83,7 +84,11 @@ class ConcurrentCaller(Caller):
             self._open += 1
         try:
             self._threads.submit(self._run, frame)
-        except RuntimeError as error:  # the system gives no thread for it
+        except RuntimeError as error:  # the system gives no further thread for it
+            with self._lock:
+                taken = len(self._calls) <= self._there  # by a thread that has answered, and is not back yet
+            if taken:
+                return
             self._end(frame.number, (Kind.ERROR, error_payload(self._child.serializer, error)))
 
     def stop_soon(self) -> None:
@@ -130,6 +135,11 @@ class ConcurrentCaller(Caller):
             _raise_in_thread(ctypes.c_ulong(running.thread), ctypes.py_object(Interrupted))
 
     # -- on the thread of a call -------------------------------------------------------------------
+
+    def _thread_begins(self) -> None:
+        hold_signals()
+        with self._lock:
+            self._there += 1
 
     def _run(self, frame: Frame) -> None:
         release_signals()  # a process that a call starts has the mask of its thread
