@@ -126,13 +126,16 @@ def belongings() -> Belongings:
 
 def _children() -> Iterator[tuple[int, str]]:
     """All descendants but the server, which is made once, is this process's own child, and has its name in its code;
-    and but the members of shared workers, with the servers that they have for themselves (by the fork launcher)."""
+    but the children that wait in it for a task; and but the members of shared workers, with the servers that they have
+    for themselves (by the fork launcher)."""
     here = os.getpid()
     children = psutil.Process().children(recursive=True)
     members = {task.pid for worker in _shared for task in worker}
     for child in children:
         try:
             if child.pid in members or members.intersection(grandchild.pid for grandchild in child.children()):
+                continue
+            if child.name() == "relieve-blank":
                 continue
             if child.ppid() != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
                 yield child.pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"

@@ -12,7 +12,6 @@ from _signal import pthread_sigmask  # type: ignore[import-not-found] # private,
 from types import FrameType
 from typing import Any, NoReturn
 
-from relieve_py.child.streams import reopen_streams
 from relieve_py.telling import user_traceback
 
 INTERRUPT = signal.SIGURG
@@ -52,7 +51,7 @@ def become_child() -> None:
 
 
 def forget_parents_state() -> None:
-    """After a fork: what the parent would do at its exit, and what its streams have not written, is not the child's."""
+    """After a fork: what the parent would do at its exit is not the child's; its streams are another matter."""
     atexit._clear()
     main = threading.current_thread()
     main.name = "MainThread"
@@ -60,7 +59,6 @@ def forget_parents_state() -> None:
     signal.set_wakeup_fd(-1)
     for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(signum, signal.SIG_DFL)
-    reopen_streams()
 
 
 def leave_with_parent() -> NoReturn:

@@ -92,15 +92,19 @@ class Child:
         self._poller.add(self._channel.fileno())
         self._poller.change(self._channel.fileno(), False, False)
         self._watched = _Watched(self)
-        os.register_at_fork(after_in_child=self._let_go)
 
     # -- the life ----------------------------------------------------------------------------------
 
     def live(self) -> int:
         """Everything from the first frame to the exit code."""
+        os.register_at_fork(after_in_child=self._let_go)
         on_interrupt(self._interrupted)
         # Thread.start() would wait until the thread runs, which takes milliseconds when the processors are busy.
         _thread.start_new_thread(self._watch, ())
+        return self.act()
+
+    def act(self) -> int:
+        """The same, without what makes it last: the thread that watches, and the hooks."""
         try:
             frame = self._next_frame()
             if frame is None or frame.kind != Kind.BOOT:
@@ -391,6 +395,13 @@ class Child:
 
     def _tell_failed(self, error: BaseException) -> None:
         self.answer(Kind.FAILED, 0, error_payload(self.serializer, error))
+
+    def retire(self) -> None:
+        """After ``act``, where the process goes on: nothing of this child stays."""
+        ipc._set_runtime(None)
+        self._last_words.let_go()
+        self._poller.close()
+        self._channel.close()
 
     def _let_go(self) -> None:
         """In a process that user code forked: the channel stays with this child."""

@@ -9,7 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-_PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36  # linux/prctl.h
+_PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 
 
 def dying_with_parent() -> str:
@@ -32,6 +32,13 @@ def become_subreaper() -> None:
     """Orphaned descendants become children of this process instead of init's. On Linux; elsewhere nothing happens."""
     if sys.platform == "linux":
         _prctl()(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def name_process(name: str | None) -> None:
+    """What ``ps`` and ``top`` call this process from now on; None: as the program is called. On Linux; elsewhere it
+    does nothing."""
+    if sys.platform == "linux":
+        _prctl()(_PR_SET_NAME, (os.path.basename(sys.executable) if name is None else name).encode(), 0, 0, 0)
 
 
 @functools.cache

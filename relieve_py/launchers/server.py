@@ -16,27 +16,36 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from typing import NoReturn
 
 from relieve_py.channel import Channel, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
+from relieve_py.child.rehearsal import rehearse
+from relieve_py.child.streams import reopen_streams
+from relieve_py.launchers.blanks import Blanks
 from relieve_py.launchers.reaping import (
     become_group_leader,
     become_subreaper,
     children_of,
     descendants_of,
     kill_group,
+    name_process,
     outlive_parent,
 )
 from relieve_py.wire import Frame, Kind
+
+WAITING = "relieve-blank"
+"""How ``ps`` and ``top`` call a child that waits for its task. At most 15 bytes."""
 
 
 class Server:
     """The loop of the server process."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, blanks: bool = False) -> None:
         self._sock = sock
+        self._blanks = Blanks(self._wait_for_task) if blanks else None
         self._channel = Channel(sock)
         self._env = dict(os.environ)  # what every child inherits
         self._children: dict[int, int] = {}  # pid -> number of its launch
@@ -53,7 +62,9 @@ class Server:
         poll.register(self._wake_read, select.POLLIN)
         try:
             while True:
-                for fd, _ in poll.poll():
+                if self._blanks is not None:
+                    self._blanks.tend()
+                for fd, _ in poll.poll(self._blanks.due() if self._blanks is not None else None):
                     if fd == self._wake_read:
                         with contextlib.suppress(BlockingIOError):
                             os.read(self._wake_read, 4096)
@@ -85,15 +96,17 @@ class Server:
 
     def _launch(self, frame: Frame, fds: list[int]) -> None:
         command, env = pickle.loads(frame.payload)
-        try:
-            pid = os.fork()
-        except OSError as error:
-            refusal = pickle.dumps((error.errno, error.strerror))
-            self._channel.send(Frame(Kind.REFUSED, frame.number, refusal))
-            return
-        if pid == 0:
-            self._become(fds, command, env)
-        become_group_leader(pid)
+        pid = self._blanks.hand_over(frame, fds) if self._blanks is not None and command is None else None
+        if pid is None:
+            try:
+                pid = os.fork()
+            except OSError as error:
+                refusal = pickle.dumps((error.errno, error.strerror))
+                self._channel.send(Frame(Kind.REFUSED, frame.number, refusal))
+                return
+            if pid == 0:
+                self._become(fds, command, env)
+            become_group_leader(pid)
         self._children[pid] = frame.number
         pidfds: list[int] = []
         if sys.platform == "linux":
@@ -107,28 +120,45 @@ class Server:
 
     def _become(self, fds: list[int], command: list[str] | None, env: dict[str, str]) -> NoReturn:
         """In the new process: be the child."""
-        try:
-            become_group_leader()
-            become_subreaper()
-            self._channel.close()
-            os.close(self._wake_read)
-            os.close(self._wake_write)
-            sock_fd, page_fd, *streams = fds
-            for target, fd in enumerate(streams):
-                os.dup2(fd, target)
-                os.close(fd)
-            forget_parents_state()
-            if command is not None:
-                os.set_inheritable(sock_fd, True)
-                os.set_inheritable(page_fd, True)
-                os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
-            self._take_on(env)
-            gc.unfreeze()
-            runtime.run(socket.socket(fileno=sock_fd), page_fd)
-        except BaseException as error:
-            os.write(2, f"relieve_py: the child could not be started: {error!r}\n".encode())
-        finally:
-            os._exit(127)
+        with _no_way_back():
+            self._leave_server()
+            if command is None:
+                self._live(fds, env)
+            sock_fd, page_fd = _take_streams(fds)
+            os.set_inheritable(sock_fd, True)
+            os.set_inheritable(page_fd, True)
+            os.execve(command[0], [*command, str(sock_fd), str(page_fd)], env)
+
+    def _wait_for_task(self, channel: Channel) -> NoReturn:
+        """In the new process: be a child whose task is yet to come."""
+        with _no_way_back():
+            self._leave_server()
+            name_process(WAITING)
+            rehearse()
+            while not (frames := channel.receive()):  # all of it, soon, and nothing else
+                continue
+            fds = take_descriptors(frames[0])
+            channel.close()
+            name_process(None)
+            self._live(fds, pickle.loads(frames[0].payload)[1])
+
+    def _leave_server(self) -> None:
+        """In the new process: nothing of the server's stays open, and its signals are a child's."""
+        become_group_leader()
+        become_subreaper()
+        self._channel.close()
+        os.close(self._wake_read)
+        os.close(self._wake_write)
+        if self._blanks is not None:
+            self._blanks.close()
+        forget_parents_state()
+
+    def _live(self, fds: list[int], env: dict[str, str]) -> NoReturn:
+        """In the new process: live, with those descriptors and that environment."""
+        sock_fd, page_fd = _take_streams(fds)
+        reopen_streams()
+        self._take_on(env)
+        runtime.run(socket.socket(fileno=sock_fd), page_fd)
 
     def _take_on(self, env: dict[str, str]) -> None:
         """In the new process: have that environment, by as few changes as it takes."""
@@ -147,6 +177,8 @@ class Server:
             if number is not None:
                 kill_group(pid)
                 self._kill_orphans(besides=pid)
+            elif self._blanks is not None:
+                self._blanks.ended(pid)
             _, status = os.waitpid(pid, 0)
             if number is not None:
                 del self._children[pid]
@@ -164,17 +196,24 @@ class Server:
 
     def _ended_by_polling(self) -> int | None:
         """Where there is no waitid (macOS before 3.13): the status is taken at once, and reported from here."""
-        for pid, number in list(self._children.items()):
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return None
+            if not pid:
+                return None
+            number = self._children.pop(pid, None)
+            if number is not None:
                 kill_group(pid)
-                del self._children[pid]
                 self._channel.send(Frame(Kind.EXITED, number, pickle.dumps(status)))
-        return None
+            elif self._blanks is not None:
+                self._blanks.ended(pid)
 
     def _kill_orphans(self, besides: int) -> None:
         """Each child is a sub-reaper too, so what falls to this process when one ends was left by that one."""
-        orphans = [pid for pid in children_of(os.getpid()) if pid not in self._children and pid != besides]
+        ours = {besides, *self._children, *(blank.pid for blank in self._blanks or ())}
+        orphans = [pid for pid in children_of(os.getpid()) if pid not in ours]
         for orphan in orphans:
             for pid in (orphan, *descendants_of(orphan)):
                 with contextlib.suppress(ProcessLookupError):
@@ -182,6 +221,8 @@ class Server:
 
     def _kill_all(self) -> None:
         """The parent is gone: nothing of it stays."""
+        if self._blanks is not None:
+            self._blanks.kill()
         for pid in self._children:
             below = descendants_of(pid)
             kill_group(pid)
@@ -198,12 +239,34 @@ class Server:
                     os.kill(pid, signal.SIGKILL)
 
 
-def serve(sock: socket.socket) -> None:
+@contextlib.contextmanager
+def _no_way_back() -> Iterator[None]:
+    """In a new process: whatever happens in here, it ends here, and never becomes a second server."""
+    try:
+        yield
+    except EOFError:  # of a child that waits: the server is gone, or does not need it
+        os._exit(0)
+    except BaseException as error:
+        os.write(2, f"relieve_py: the child could not be started: {error!r}\n".encode())
+    finally:
+        os._exit(127)
+
+
+def _take_streams(fds: list[int]) -> tuple[int, int]:
+    """Put the standard streams in their places; the descriptors of the channel and of the page."""
+    sock_fd, page_fd, *streams = fds
+    for target, fd in enumerate(streams):
+        os.dup2(fd, target)
+        os.close(fd)
+    return sock_fd, page_fd
+
+
+def serve(sock: socket.socket, blanks: bool = False) -> None:
     """Be a server on that channel, until the parent is gone."""
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     become_subreaper()
-    Server(sock).run()
+    Server(sock, blanks).run()
 
 
 def main(control_fd: int) -> None:
@@ -212,4 +275,4 @@ def main(control_fd: int) -> None:
     outlive_parent()  # to kill what it leaves behind
     gc.collect()
     gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
-    serve(socket.socket(fileno=control_fd))
+    serve(socket.socket(fileno=control_fd), blanks=True)
