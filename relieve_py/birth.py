@@ -9,7 +9,7 @@ import sys
 import tempfile
 from typing import Protocol
 
-from relieve_py.blackbox import BYTES, DUMP_SIGNAL, STACKS_AT, Reader
+from relieve_py.blackbox import BYTES, DUMP_SIGNAL, NO_PROGRESS, STACKS_AT, Progress, Reader
 from relieve_py.channel import Channel, pair
 from relieve_py.exits import NOTHING, Remains
 from relieve_py.launchers.base import Launcher, LaunchSpec, Process
@@ -68,6 +68,15 @@ class Cradle:
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
         return self.box.begun if self.box is not None else 0
+
+    def progress(self) -> Progress:
+        """How far the child has come with its chunk."""
+        return self.box.progress() if self.box is not None else NO_PROGRESS
+
+    def recall(self, number: int) -> None:
+        """Have it begin no further item of that chunk."""
+        if self.box is not None:
+            self.box.recall(number)
 
     def hand_over(self) -> None:
         """The child has its part, or there will be none: close the copies."""

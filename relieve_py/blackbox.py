@@ -7,8 +7,16 @@
     16       8 bytes      promised: how much of stderr the child has begun to copy into the ring, ever
     24       8 bytes      kept: how much of it is there whole, ever
     32       8 bytes      welcomes: 1 once the child prints its stacks when it gets DUMP_SIGNAL
+    40       8 bytes      items begun: how many items of its chunk the child has begun
+    48       8 bytes      items kept from: the first of them whose outcome it has not sent
+    56       8 bytes      items done: how many it has finished
+    64       8 bytes      items bytes: how much of OUTCOMES is in use
+    72       8 bytes      items of: the number of the chunk that the four before are about; what they say holds no more
+                          once the child has begun another call
+    80       8 bytes      recalled: the number of a chunk of which no further item is to begin; the parent writes this
     PAGE     RING bytes   the ring: byte n of stderr is at n % RING
-    ...      STACKS bytes what faulthandler wrote, up to the first zero
+    ...      OUTCOMES bytes outcomes of items that were not sent yet, one pickle after the other
+    ...      STACKS bytes what faulthandler wrote, up to the first zero; it may try to write more, so this is the end
 
 Numbers are in the byte order of the machine. Pages that nobody writes to cost nothing. A child may be killed at any
 byte: what it was about to overwrite is promised before, and what it has written is said afterwards. The parent
@@ -20,6 +28,7 @@ from __future__ import annotations
 import mmap
 import signal
 import sys
+from typing import NamedTuple
 
 RING = 64 * 1024
 """Bytes of stderr that are kept. More: more of a talkative child's last words, and memory for each such child."""
@@ -27,11 +36,16 @@ STACKS = 64 * 1024
 """Bytes of stacks that are kept; a hundred frames of one thread are about 10,000."""
 LINES = 50
 """Lines of stderr that an error carries."""
+OUTCOMES = 256 * 1024
+"""Bytes of outcomes that a child may keep before it sends them. More: fewer messages for chunks whose items give much;
+less: less memory."""
 RING_AT = mmap.PAGESIZE
-STACKS_AT = RING_AT + RING
+OUTCOMES_AT = RING_AT + RING
+STACKS_AT = OUTCOMES_AT + OUTCOMES
 BYTES = STACKS_AT + STACKS
 
 BEGUN, FINISHED, PROMISED, KEPT, WELCOMES = range(5)
+ITEMS_BEGUN, ITEMS_FROM, ITEMS_DONE, ITEMS_BYTES, ITEMS_OF, RECALLED = range(5, 11)
 """The numbers, as indices of a memoryview that was cast to "Q"."""
 _HALF = RING // 2
 
@@ -63,6 +77,22 @@ class Ring:
         self._numbers[KEPT] = kept + len(data)
 
 
+class Progress(NamedTuple):
+    """How far a child has come with a chunk of items."""
+
+    begun: int
+    """How many it has begun."""
+    kept_from: int
+    """The first whose outcome it had not sent."""
+    done: int
+    """How many it has finished."""
+    records: bytes
+    """Outcomes from ``kept_from`` on, one pickle after the other, of those that were finished; maybe of one more."""
+
+
+NO_PROGRESS = Progress(0, 0, 0, b"")
+
+
 class Reader:
     """The parent's side. It holds the memory, and closes it; after that nothing more is read."""
 
@@ -82,13 +112,28 @@ class Reader:
         """True when DUMP_SIGNAL makes the child write its stacks, rather than die."""
         return DUMP_SIGNAL is not None and self._number(WELCOMES) == 1
 
+    def progress(self) -> Progress:
+        """How far the child has come with the chunk that is the last call it has begun; nothing, if that is none or it
+        has not looked into it. Asked while it runs, the outcomes may be none for once."""
+        if self._number(ITEMS_OF) != self._number(BEGUN):
+            return NO_PROGRESS
+        first, done, end = self._number(ITEMS_FROM), self._number(ITEMS_DONE), self._number(ITEMS_BYTES)
+        records = self.memory[OUTCOMES_AT : OUTCOMES_AT + end] if 0 < end <= OUTCOMES else b""
+        if self._number(ITEMS_FROM) != first:  # it sends what it has kept, and has begun to write over it
+            records = b""
+        return Progress(self._number(ITEMS_BEGUN), first, done, records)
+
+    def recall(self, number: int) -> None:
+        """Have the child begin no further item of the chunk with that number."""
+        self.memory[8 * RECALLED : 8 * RECALLED + 8] = number.to_bytes(8, sys.byteorder)
+
     def stderr_lines(self, most: int = LINES) -> tuple[str, ...]:
         """The last lines that the child's Python code wrote to stderr; the last may be unfinished."""
         promised, kept = self._number(PROMISED), self._number(KEPT)
         begin = max(0, promised - RING, kept - RING)
         if begin >= kept:
             return ()
-        ring = self.memory[RING_AT:STACKS_AT]
+        ring = self.memory[RING_AT:OUTCOMES_AT]
         first, last = begin % RING, kept % RING
         data = ring[first:last] if first < last else ring[first:] + ring[:last]
         lines = data.decode("utf-8", "replace").split("\n")

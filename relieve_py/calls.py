@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import itertools
 import time
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import attrs
@@ -21,6 +22,11 @@ from relieve_py.supervisor import Supervisor, Timer
 _ids = itertools.count(1)
 
 
+def take_ids(count: int) -> int:
+    """The first of so many in a row. No other thread gets one in between: what takes them is not Python code."""
+    return next(itertools.islice(_ids, count - 1, None)) - count + 1
+
+
 class Mode(enum.IntEnum):
     """What the caller wants of a call; the value is the flags byte of its frame."""
 
@@ -32,6 +38,8 @@ class Mode(enum.IntEnum):
     """Its items."""
     EVENT = 3
     """No call: an event to the child, which is delivered."""
+    CHUNK = 4
+    """The outcomes of many items."""
 
 
 class Carrier(Protocol):
@@ -46,8 +54,8 @@ class Carrier(Protocol):
         """The caller has no more use for the call."""
         ...
 
-    def read_for(self, call: Call, deadline: float | None) -> None:
-        """Read the call's channel until it settles; returns at once when that is not possible."""
+    def read_for(self, call: Call, settled: Callable[[], bool], deadline: float | None) -> None:
+        """Read the call's channel until ``settled()``; returns at once when that is not possible."""
         ...
 
     def expire(self, call: Call, error: CallTimeout) -> bool:

@@ -179,6 +179,9 @@ class CloudWorker(Remote, Worker):
     def _exported(self) -> Iterable[str]:
         return sorted({name for task in self for name in task.exports})
 
+    def _takes_chunks(self) -> bool:
+        return self._dispatcher.backlog.max_pending is None and all(task._slot.traffic.takes_chunks for task in self)
+
     def _width(self) -> int:
         return sum(task._slot.traffic.table.concurrency for task in self)
 

@@ -185,7 +185,7 @@ class Dispatcher:
             self.pump()  # what was behind it may go, or there is nothing left
         return dropped
 
-    def read_for(self, call: Call, deadline: float | None) -> None:
+    def read_for(self, call: Call, settled: Callable[[], bool], deadline: float | None) -> None:
         """A call that waits here has no channel to read."""
 
     def attend(self, call: Call) -> None:

@@ -11,7 +11,7 @@ from relieve_py.replies import Reply
 class Refused:
     """Stands in the place of an item that could not be submitted."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def result(self) -> Any:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import threading
+import time
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncIterable, Callable, Iterable, Sized
 from types import GeneratorType
-from typing import Any
+from typing import Any, NamedTuple
 
 from relieve_py import copies, locks
+from relieve_py.chunks import Pace
+from relieve_py.errors import CallCancelled
 from relieve_py.itemwise import Refused, result_of
 from relieve_py.reading import Reading
 from relieve_py.replies import Reply, Waiter
@@ -19,15 +24,32 @@ from relieve_py.supervisor import shared
 AHEAD = 2
 """Calls in flight for each that can run: the next must be at hand when one ends. More: more memory, no more speed."""
 
+SLOW = 0.001
+"""Seconds after which a source has given enough items for now: those that it gave can run meanwhile. Less: smaller
+chunks; more: the first results of a slow source come later."""
+
 _END: Any = object()
+_AT_HAND: frozenset[type] = frozenset(map(type, map(iter, ([], (), range(0), range(1 << 70), {}, b"", ""))))
+"""Iterators that cost nothing to ask."""
 
 
-def _cancel(flight: deque[Reply | Refused]) -> None:
+class Lot(NamedTuple):
+    """Items that are under way together."""
+
+    reply: Reply | Refused
+    items: int
+    """How many the Reply of a chunk stands for; 0 for one that gives the value of a single item."""
+
+
+def _cancel(flight: deque[Lot]) -> None:
     while flight:
-        reply = flight.popleft()
-        if isinstance(reply, Reply):
-            reply.mark_seen()
-            reply.cancel()
+        reply, items = flight.popleft()
+        if not isinstance(reply, Reply):
+            continue
+        reply.mark_seen()
+        if not reply.cancel() and items:
+            with contextlib.suppress(Exception, CallCancelled):  # it has failed, or was cancelled, and nobody reads it
+                flight.extend(Lot(*follower) for follower in reply.result().followers)
 
 
 class _Landing:
@@ -36,25 +58,25 @@ class _Landing:
 
     def __init__(self) -> None:
         self._changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
-        self.landed: deque[Reply | Refused] = deque()
+        self.landed: deque[Lot] = deque()
         self._wakers: list[Callable[[], object]] = []
 
-    def expect(self, reply: Reply | Refused) -> None:
+    def expect(self, lot: Lot) -> None:
         """It lands when it is settled."""
-        if isinstance(reply, Reply):
-            reply.when_settled(lambda: self._land(reply))
+        if isinstance(lot.reply, Reply):
+            lot.reply.when_settled(lambda: self._land(lot))
         else:
-            self._land(reply)
+            self._land(lot)
 
-    def _land(self, reply: Reply | Refused) -> None:
+    def _land(self, lot: Lot) -> None:
         with self._changed:
-            self.landed.append(reply)
+            self.landed.append(lot)
             self._changed.notify()
             wakers, self._wakers = self._wakers, []
         for wake in wakers:
             wake()
 
-    def wait(self) -> Reply | Refused:
+    def wait(self) -> Lot:
         """The next that has landed."""
         shared().help_until(lambda: bool(self.landed), None)
         locks.wait_for(self._changed, lambda: self.landed)  # this thread alone takes them
@@ -79,97 +101,161 @@ class Map(Reading, Streamed):
         width: Callable[[], int],
         unordered: bool,
         return_exceptions: bool,
+        submit_chunk: Callable[[list[Any]], Reply] | None = None,
     ) -> None:
         self._submit = submit
+        self._submit_chunk = submit_chunk  # None: each item travels by itself
         self._source: Any
         if isinstance(items, AsyncIterable):
             self._source, self._is_async = items.__aiter__(), True
         else:
             self._source, self._is_async = iter(items), False
+        self._pace = Pace(len(items) if isinstance(items, Sized) else None, width)
         self._width = width
         self._unordered = unordered
         self._return_exceptions = return_exceptions
         self._made_in = copies.here
-        self._flight: deque[Reply | Refused] = deque()  # in the order of the items
+        self._flight: deque[Lot] = deque()  # in the order of the items
+        self._at_hand: deque[Any] = deque()  # results that came together with those before
+        self._read = 0  # results that the reader has, when there is none at hand
         self._landing = _Landing()
         self._ended: BaseException | Any | None = None  # _END, or the error of the source, once it is used up
 
     # -- sync --------------------------------------------------------------------------------------
 
     def __next__(self) -> Any:
-        if self._is_async:
-            raise TypeError("the items come from an async iterable: use 'async for'")
-        while self._ended is None and len(self._flight) < self._limit():
-            try:
-                item = next(self._source)
-            except StopIteration:
-                self._ended = _END
-            except BaseException as error:
-                self._ended = error
+        while not self._at_hand:
+            if self._is_async:
+                raise TypeError("the items come from an async iterable: use 'async for'")
+            while self._ended is None and len(self._flight) < self._limit():
+                self._take_off(self._next_items())
+            if not self._flight:
+                raise self._last(StopIteration)
+            if self._unordered:
+                lot = self._landing.wait()
+                self._flight.remove(lot)
             else:
-                self._take_off(item)
-        if not self._flight:
-            raise self._last(StopIteration)
-        if not self._unordered:
-            return self._result(self._flight.popleft())
-        landed = self._landing.wait()
-        self._flight.remove(landed)
-        return self._result(landed)
+                lot = self._flight.popleft()
+            self._unload(lot)
+        return self._given(self._at_hand.popleft())
 
     # -- async -------------------------------------------------------------------------------------
 
     async def __anext__(self) -> Any:
-        while self._ended is None and len(self._flight) < self._limit():
-            try:
-                item = await anext(self._source) if self._is_async else next(self._source)
-            except (StopIteration, StopAsyncIteration):
-                self._ended = _END
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:
-                self._ended = error
-            else:
-                self._take_off(item)
-        if not self._flight:
-            raise self._last(StopAsyncIteration)
+        while not self._at_hand:
+            while self._ended is None and len(self._flight) < self._limit():
+                self._take_off(await self._next_item() if self._is_async else self._next_items())
+            if not self._flight:
+                raise self._last(StopAsyncIteration)
+            self._unload(await self._next_lot())
+        return self._given(self._at_hand.popleft())
+
+    async def _next_item(self) -> list[Any]:
+        """The next item of an async source, which is not asked for more than one at a time: it may take long."""
+        try:
+            return [await anext(self._source)]
+        except StopAsyncIteration:
+            self._ended = _END
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._ended = error
+        return []
+
+    async def _next_lot(self) -> Lot:
         if self._unordered:
             while not self._landing.landed:
                 waiter = Waiter()
                 self._landing.when_landed(waiter.wake)
                 await waiter.future
-            landed = self._landing.landed.popleft()
-            self._flight.remove(landed)
-        else:
-            landed = self._flight[0]
-            if isinstance(landed, Reply) and not landed.done():
-                await self._settles(landed)
-            self._flight.popleft()
-        return self._result(landed)
-
-    @staticmethod
-    async def _settles(reply: Reply) -> None:
-        waiter = Waiter()
-        reply.when_settled(waiter.wake)
-        await waiter.future
+            lot = self._landing.landed.popleft()
+            self._flight.remove(lot)
+            return lot
+        reply = self._flight[0].reply
+        if isinstance(reply, Reply) and not reply.done():
+            waiter = Waiter()
+            reply.when_settled(waiter.wake)
+            await waiter.future
+        return self._flight.popleft()
 
     # -- both --------------------------------------------------------------------------------------
 
     def _limit(self) -> int:
         return max(1, self._width()) * AHEAD
 
-    def _take_off(self, item: Any) -> None:
-        """Submit one item; what cannot be submitted is that item's error, at its place."""
-        reply: Reply | Refused
+    def _next_items(self) -> list[Any]:
+        """Of a sync source: as many as are to travel together, unless it is slow; none at its end."""
+        size = self._pace.next_size(self._read) if self._submit_chunk is not None else 1
+        if size > 1 and type(self._source) in _AT_HAND:
+            items = list(itertools.islice(self._source, size))
+            self._ended = None if items else _END
+            return items
+        items = []
+        late = time.monotonic() + SLOW if size > 1 else 0.0
         try:
-            reply = self._submit(item)
-        except Exception as error:
-            reply = Refused(error)
-        self._flight.append(reply)
-        if self._unordered:
-            self._landing.expect(reply)
+            while len(items) < size:
+                items.append(next(self._source))
+                if time.monotonic() >= late:
+                    break
+        except StopIteration:
+            self._ended = _END
+        except BaseException as error:
+            self._ended = error
+        return items
 
-    def _result(self, reply: Reply | Refused) -> Any:
-        return result_of(reply, self._return_exceptions, "map")
+    def _take_off(self, items: list[Any]) -> None:
+        """Submit these items; what cannot be submitted is that item's error, at its place."""
+        if items and self._submit_chunk is not None:
+            try:
+                reply = self._submit_chunk(items)
+            except Exception:  # one of them cannot travel with others, or not at all
+                self._pace.sent(len(items))
+            else:
+                self._pace.sent(len(items), reply.nbytes)
+                self._expect(Lot(reply, len(items)))
+                return
+        for item in items:
+            lot: Reply | Refused
+            try:
+                lot = self._submit(item)
+            except Exception as error:
+                lot = Refused(error)
+            self._expect(Lot(lot, 0))
+
+    def _expect(self, lot: Lot) -> None:
+        self._flight.append(lot)
+        if self._unordered:
+            self._landing.expect(lot)
+
+    def _unload(self, lot: Lot) -> None:
+        """Have at hand what came, and in flight what has to come instead."""
+        reply, items = lot
+        expected = items
+        try:
+            given = reply.result()
+            if not items:
+                self._read += 1
+                self._at_hand.append(given)
+                return
+            expected -= sum(count for _, count in given.followers)
+            self._go_on_with([Lot(*follower) for follower in given.followers])
+            if given.ran[0]:
+                self._pace.ran(*given.ran)
+            self._at_hand.extend(given.open())
+            self._read += len(self._at_hand)
+        except (Exception, CallCancelled) as error:
+            self._at_hand.extend([Refused(error)] * max(1, expected))
+
+    def _go_on_with(self, lots: list[Lot]) -> None:
+        """These have taken the place of one that has landed."""
+        if self._unordered:
+            for lot in lots:
+                self._expect(lot)
+        else:
+            self._flight.extendleft(reversed([lot for lot in lots if lot.items]))
+
+    def _given(self, result: Any) -> Any:
+        return result_of(result, self._return_exceptions, "map") if type(result) is Refused else result
 
     def _last(self, stop: type[Exception]) -> BaseException:
         error, self._ended = self._ended, _END
@@ -178,6 +264,7 @@ class Map(Reading, Streamed):
     def close(self) -> None:
         """Take no more items, and cancel the calls in flight."""
         self._ended = _END
+        self._at_hand.clear()
         _cancel(self._flight)
         if isinstance(self._source, GeneratorType):  # a file or the like is the user's to close
             self._source.close()

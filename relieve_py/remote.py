@@ -9,6 +9,7 @@ from typing import Any, cast
 import attrs
 
 from relieve_py.calls import Call, CallOptions, Mode
+from relieve_py.chunks import Chunk
 from relieve_py.mapping import Map
 from relieve_py.piping import Pipe
 from relieve_py.policies import RetryPolicy, retry_policy
@@ -63,11 +64,14 @@ class Remote(ABC):
     ) -> Map:
         """``method(item)`` for each item, as an iterator, sync and async, in the order of the items.
 
-        Items are taken, and results kept, only as far ahead as keeps every child busy. An item's error is raised at its
-        place, and iteration can go on after it; with ``return_exceptions`` it is returned there. ``unordered``: as
-        they come.
+        Items are taken, and results kept, only as far ahead as keeps every child busy. Short ones travel together, as
+        many as take 10 milliseconds, and yet each is a call of its own: it fails, or dies with its child, alone. An
+        item's error is raised at its place, and iteration can go on after it; with ``return_exceptions`` it is
+        returned there. ``unordered``: as they come.
         """
-        return Map(self._submit_item(_name(method)), items, self._width, unordered, return_exceptions)
+        name = _name(method)
+        submit, submit_chunk = self._submit_item(name), self._submit_items(name)
+        return Map(submit, items, self._width, unordered, return_exceptions, submit_chunk)
 
     def pipe(
         self,
@@ -91,6 +95,22 @@ class Remote(ABC):
             return cast(Reply, self._submit(Call(Mode.GET, method, self._call_options), (item,), {}))
 
         return submit
+
+    def _submit_items(self, method: str | None) -> Callable[[list[Any]], Reply] | None:
+        """What sends items that travel together, by options that hold for each; None where each needs a call of its
+        own."""
+        options = self._call_options
+        if options.timeout is not None or (options.retries.max and options.retries.on) or not self._takes_chunks():
+            return None
+
+        def submit(items: list[Any]) -> Reply:
+            return cast(Reply, self._submit(Chunk(method, options, items), (), {}))
+
+        return submit
+
+    @abstractmethod
+    def _takes_chunks(self) -> bool:
+        """Whether items of a map may travel together."""
 
     @abstractmethod
     def _width(self) -> int:
@@ -176,6 +196,9 @@ class Bound(Remote):
 
     def _exported(self) -> Iterable[str]:
         return self._remote._exported()
+
+    def _takes_chunks(self) -> bool:
+        return self._remote._takes_chunks()
 
     def _width(self) -> int:
         return self._remote._width()

@@ -88,6 +88,16 @@ class Reply(Future[Any]):
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             self.fail(NotRunning(f"{what} belongs to the process that forked this one"))
 
+    @property
+    def nbytes(self) -> int:
+        """How large the arguments of its call are; 0 once it is settled."""
+        call = self._call
+        return len(call.payload) if call is not None else 0
+
+    def successor(self, call: Call) -> Reply:
+        """Another one for the same caller."""
+        return Reply(call, self._strand)
+
     def mark_seen(self) -> None:
         """Somebody takes care of its error: do not log it."""
         self._seen = True
@@ -236,7 +246,7 @@ class Reply(Future[Any]):
         deadline = supervisor.now() + timeout if timeout is not None else None
         call = self._call
         if call is not None and call.carrier is not None and call.number:
-            call.carrier.read_for(call, deadline)
+            call.carrier.read_for(call, self.settled, deadline)
         supervisor.help_until(self.done, deadline)
         return max(0.0, deadline - supervisor.now()) if deadline is not None else None
 

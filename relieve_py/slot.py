@@ -17,6 +17,7 @@ from typing import Any
 from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.births import Births
+from relieve_py.blackbox import NO_PROGRESS
 from relieve_py.endings import Owner
 from relieve_py.errors import NotRunning, ProtocolError, RelieveError, copy_of
 from relieve_py.events import Strand, log_later
@@ -263,7 +264,8 @@ class Slot:
                     self._touch_child(instruction)
                 case Judge(exit):
                     birth = self._line.birth
-                    self.traffic.judge(exit, birth.begun if birth is not None else 0, after)
+                    begun, progress = (birth.begun, birth.cradle.progress()) if birth is not None else (0, NO_PROGRESS)
+                    self.traffic.judge(exit, begun, progress, after)
                 case Refuse(error):
                     self._refuse(error, after)
                 case Settle(what, failure):

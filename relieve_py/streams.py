@@ -155,7 +155,7 @@ class Stream(Reading, Streamed):
             stand_aside()
             call = self._call
             if call.carrier is not None and call.number:
-                call.carrier.read_for(call, None)
+                call.carrier.read_for(call, call.reply.settled, None)
             shared().help_until(items.settled, None)
             locks.wait_for(items.changed, items.settled)
         return self._take(StopIteration)

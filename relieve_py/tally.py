@@ -40,6 +40,11 @@ class Tally:
         with self._lock:
             self.failed += 1
 
+    def have_failed(self, count: int) -> None:
+        """So many items have failed."""
+        with self._lock:
+            self.failed += count
+
     def is_retried(self) -> None:
         """A try has failed, and the call is tried again."""
         with self._lock:

@@ -326,6 +326,9 @@ class CallableTask(Remote, Task):
     def _exported(self) -> tuple[str, ...]:
         return self.exports
 
+    def _takes_chunks(self) -> bool:
+        return self._slot.traffic.takes_chunks
+
     def _width(self) -> int:
         return self._slot.traffic.table.concurrency
 

@@ -8,7 +8,10 @@ from collections.abc import Callable
 
 from relieve_py import locks
 from relieve_py.answers import Encoded
+from relieve_py.blackbox import Progress
 from relieve_py.calls import Call, Mode
+from relieve_py.chunking import Chunking
+from relieve_py.chunks import Chunk
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
@@ -22,7 +25,7 @@ from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
 from relieve_py.replies import Reply, settle_in_order
-from relieve_py.serializers import Payload, Serializer
+from relieve_py.serializers import Payload, PickleSerializer, Serializer
 from relieve_py.streams import Items
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
@@ -37,6 +40,7 @@ _ANSWERS_TO = {
     Mode.CALL: frozenset({Kind.ACCEPTED, Kind.END, Kind.ERROR, Kind.MISSING}),
     Mode.STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
     Mode.EVENT: frozenset({Kind.DELIVERED}),
+    Mode.CHUNK: frozenset({Kind.RESULT, Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
 }
 _ANSWERS = frozenset().union(*_ANSWERS_TO.values())
 
@@ -72,6 +76,7 @@ class Traffic:
         self._startable = startable
         self.tally = Tally()
         self._endings = Endings(owner, self.tally)
+        self._chunking = Chunking(self, host, line, supervisor, self._endings, self.tally)
         self._delays = Delays()
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
@@ -207,11 +212,22 @@ class Traffic:
         if not call.sent_at:
             call.sent_at = now
             call.made_at = call.made_at or now  # it did not wait
-        if call.timeout is not None:
+        if isinstance(call, Chunk):
+            self._chunking.watch(call)
+        elif call.timeout is not None:
             due = now + call.timeout
             self._timers[call.number] = self._supervisor.at(
                 due, self._deadline, call, call.number, self._life.generation
             )
+
+    @property
+    def takes_chunks(self) -> bool:
+        """Whether its child can run many items as one call: one after the other, and nothing goes by their number."""
+        return self.table.concurrency == 1 and not self._upkeep.on and type(self._serializer) is PickleSerializer
+
+    def expect(self, number: int, after: float, look: Callable[[Chunk, int, int], None], chunk: Chunk) -> None:
+        """Under the lock: have that chunk looked at after so many seconds, on the I/O thread, unless it is over."""
+        self._timers[number] = self._supervisor.at(self._now() + after, look, chunk, number, self._life.generation)
 
     # -- what a caller does with a call ------------------------------------------------------------
 
@@ -250,13 +266,11 @@ class Traffic:
             if call.number:
                 self._line.post(Frame(Kind.CREDIT, call.number, items.to_bytes(8, "little")))
 
-    def read_for(self, call: Call, deadline: float | None) -> None:
-        """Read the channel on this thread until the call settles, the deadline, or somebody else has to do it."""
-        number, reply = call.number, call.reply
+    def read_for(self, call: Call, settled: Callable[[], bool], deadline: float | None) -> None:
+        """Read the channel on this thread until ``settled()``, the deadline, or somebody else has to do it."""
+        number = call.number
         if number:
-            self._line.read_until(
-                lambda: reply.settled() or call.number != number, deadline, lambda: bool(self.table.sent)
-            )
+            self._line.read_until(lambda: settled() or call.number != number, deadline, lambda: bool(self.table.sent))
 
     def attend(self, call: Call) -> None:
         """Somebody waits for the call without reading."""
@@ -307,6 +321,8 @@ class Traffic:
         if asked is not None and frame.kind in _ANSWERS and frame.kind not in _ANSWERS_TO[asked.mode]:
             raise ProtocolError(f"what was sent as {asked.mode.name} was answered by a frame of kind {frame.kind}")
         match frame.kind:
+            case Kind.RESULT if isinstance(asked, Chunk):
+                self._over(frame, lambda call: self._chunking.finished(asked, frame))
             case Kind.RESULT:
                 self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)), True)
             case Kind.END:
@@ -331,6 +347,8 @@ class Traffic:
         call = self.table.sent.get(frame.number)
         if call is not None and frame.kind == Kind.ACCEPTED:
             call.reply.settle(None)
+        elif isinstance(call, Chunk):
+            self._chunking.underway(call, frame)
         elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
 
@@ -393,6 +411,8 @@ class Traffic:
 
     def _raised(self, call: Call, encoded: Encoded) -> object:
         """The user's code raised. While it is open whether the call is tried again, the call is, too."""
+        if isinstance(call, Chunk) and self._chunking.failed(call):
+            return None
         if not self._endings.must_decide(call):
             self.tally.has_failed()
             return call.reply.settle(encoded)
@@ -428,8 +448,9 @@ class Traffic:
 
     # -- ends --------------------------------------------------------------------------------------
 
-    def judge(self, exit: Exit, begun: int, after: Deeds) -> None:
-        """Under the lock: what becomes of the calls that the dead child had; ``begun`` is the last that it began."""
+    def judge(self, exit: Exit, begun: int, progress: Progress, after: Deeds) -> None:
+        """Under the lock: what becomes of the calls that the dead child had; ``begun`` is the last that it began, and
+        ``progress`` how far it has come with that if it is a chunk."""
         for timer in self._timers.values():
             timer.cancel()
         self._timers.clear()
@@ -437,8 +458,12 @@ class Traffic:
         started, untouched = self.table.lose(begun)
         self._slack.notify_all()
         for call in started:
-            error = died(call, exit, self._life.restarts)
-            after.append(functools.partial(self._endings.failed, call, error, lost=True))
+            restarts = self._life.restarts
+            if isinstance(call, Chunk):
+                after.append(functools.partial(self._chunking.died, call, progress, exit, restarts))
+            else:
+                error = died(call, exit, restarts)
+                after.append(functools.partial(self._endings.failed, call, error, lost=True))
             after.append(functools.partial(self._ended, call))
         for home in {id(call.home): call.home for call in untouched}.values():
             calls = [call for call in untouched if call.home is home]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from relieve_py.answers import Encoded
@@ -27,7 +28,7 @@ class FakeCarrier:
     def cancel(self, call: Call) -> None:
         self.cancelled.append(call)
 
-    def read_for(self, call: Call, deadline: float | None) -> None:
+    def read_for(self, call: Call, settled: Callable[[], bool], deadline: float | None) -> None:
         self.reads.append(deadline)
         if self._on_read is not None:
             self._on_read(call)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -53,7 +54,7 @@ class Producer:
         assert call is self.call
         self.cancelled += 1
 
-    def read_for(self, call: Call, deadline: float | None) -> None:
+    def read_for(self, call: Call, settled: Callable[[], bool], deadline: float | None) -> None:
         if self._reads:
             self.send()
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from relieve_py.blackbox import BEGUN, FINISHED
 from relieve_py.child.outflow import Outflow
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
 
 _NOTHING = nullcontext()
-GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
+GET, CALL, STREAM, CHUNK = 0, 1, 2, 4  # the flags of a CALL frame
 
 
 class Interrupted(BaseException):
@@ -45,6 +45,10 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method or 'default'}>"
+
+    def here(self) -> Request:
+        """Itself, as what runs."""
+        return self
 
     def ack(self) -> None:
         """Answer without a value."""
@@ -108,7 +112,16 @@ class Request:
 Invoke = Callable[[Any, Any, Any, Request], Any]
 """Calls ``function(*args, **kwargs)`` for a request, and returns its value, its items, or the request."""
 
-running: contextvars.ContextVar[Request] = contextvars.ContextVar("relieve_py.request")
+
+class Running(Protocol):
+    """What runs: a call, or one item after the other."""
+
+    def here(self) -> Request:
+        """The request of the code that asks."""
+        ...
+
+
+running: contextvars.ContextVar[Running] = contextvars.ContextVar("relieve_py.request")
 
 
 class Caller:
@@ -213,6 +226,10 @@ class Caller:
             function = child.exports.find(method)
         except LookupError:
             return Kind.MISSING, missing_payload(method, child.exports.names())
+        if mode == CHUNK:
+            from relieve_py.child.chunk import Chunk
+
+            return Chunk(self, number, id, method, created_at).run(function, args)
         if mode == CALL:
             child.answer(Kind.ACCEPTED, number, None)
         request = Request(child, number, mode, id, method, created_at)

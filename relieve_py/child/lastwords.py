@@ -8,7 +8,7 @@ from __future__ import annotations
 import faulthandler
 import mmap
 
-from relieve_py.blackbox import BYTES, DUMP_SIGNAL, WELCOMES
+from relieve_py.blackbox import BYTES, DUMP_SIGNAL, OUTCOMES, OUTCOMES_AT, WELCOMES
 from relieve_py.child.streams import kept_stderr
 
 
@@ -19,6 +19,7 @@ class LastWords:
     def __init__(self, fd: int) -> None:
         memory = memoryview(mmap.mmap(fd, BYTES))
         self.numbers = memory.cast("Q")
+        self.outcomes = memory[OUTCOMES_AT : OUTCOMES_AT + OUTCOMES]
         self._fd = fd
         self._asked_for: list[int] = []  # signals on which the stacks are written
         self._stderr = kept_stderr()

@@ -62,6 +62,7 @@ class Child:
 
     def __init__(self, sock: socket.socket, last_words: LastWords) -> None:
         self.page = last_words.numbers
+        self.outcomes = last_words.outcomes
         self._last_words = last_words
         self.serializer: Serializer = PickleSerializer()
         self.name = ""
@@ -470,7 +471,7 @@ class Child:
     def request(self) -> ipc.Request:
         """The call that runs. Raises LookupError outside a call."""
         try:
-            return running.get()
+            return running.get().here()
         except LookupError:
             raise LookupError("no call runs here: ipc.request() is for a function that is called by a parent") from None
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from typing import NoReturn, Protocol
 
+from relieve_py.blackbox import NO_PROGRESS
 from relieve_py.child.calling import Interrupted
 from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import exit_code_of
@@ -78,6 +79,10 @@ class SimulatedChild(Source):
         """It exists and has not ended."""
         self.begun = 0
         """The number of the last call that it has begun, as in the page that it shares with its parent."""
+        self.progress = NO_PROGRESS
+        """How far it has come with the chunk that it runs, as in that page."""
+        self.recalled = 0
+        """The number of a chunk of which no further item is to begin."""
         self.frozen = False
         """It does nothing, as after SIGSTOP."""
         self.deaf = False
@@ -354,6 +359,7 @@ class SimulatedChild(Source):
     def _run(self, frame: Frame) -> Generator[Wait, None, None]:
         """Run a call and answer it."""
         number = self.begun = self._current = frame.number
+        self.progress = NO_PROGRESS
         self._note(f"begins call {number}")
         self.outflows[number] = Outflow()
         answer: Answer = Kind.END, None

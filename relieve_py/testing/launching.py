@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.birth import Cradle
+from relieve_py.blackbox import Progress
 from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.surroundings import Surroundings
 from relieve_py.testing.children import Performer, SimulatedChild
@@ -31,6 +32,14 @@ class SimulatedCradle(Cradle):
     def begun(self) -> int:
         """The number of the last call that the child has begun."""
         return self.child.begun
+
+    def progress(self) -> Progress:
+        """How far the child has come with its chunk."""
+        return self.child.progress
+
+    def recall(self, number: int) -> None:
+        """Have it begin no further item of that chunk."""
+        self.child.recalled = number
 
     def hand_over(self) -> None:
         """There are no copies to close."""

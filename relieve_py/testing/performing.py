@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import pickle
 import sys
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
 from relieve_py import ipc
+from relieve_py.blackbox import Progress
 from relieve_py.child.asking import Answer as Answered
 from relieve_py.child.asking import Questions
 from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
 from relieve_py.child.loading import Exports, load_module
+from relieve_py.outcomes import ATOMS, Several
 from relieve_py.patterns import matches
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload, missing_payload
@@ -20,7 +23,7 @@ from relieve_py.testing.scheduler import Scheduler
 from relieve_py.texts import pack
 from relieve_py.wire import Frame, Kind
 
-GET, CALL, STREAM = 0, 1, 2  # the flags of a CALL frame
+GET, CALL, STREAM, CHUNK = 0, 1, 2, 4  # the flags of a CALL frame
 
 
 class Sleep:
@@ -117,6 +120,8 @@ class Code:
             function = self._exports.find(method)
         except LookupError:
             return Kind.MISSING, missing_payload(method, self._exports.names())
+        if frame.flags == CHUNK:
+            return (yield from self._chunk(frame.number, function, args))
         if frame.flags == CALL:
             self.child.send(Frame(Kind.ACCEPTED, frame.number))
         with self._here():
@@ -127,6 +132,32 @@ class Code:
         if frame.flags != GET:
             return Kind.END, None
         return Kind.RESULT, encode(self._serializer, result, result=result)
+
+    def _chunk(self, number: int, function: Any, items: list[Any]) -> Generator[Wait, None, Answer]:
+        """Run items one after the other; what each gave is kept where the parent sees it."""
+        child, kept, records, failures = self.child, Several(0), b"", 0
+        began = self._scheduler.now()
+        for index, item in enumerate(items):
+            child.progress = Progress(index + 1, 0, index, records)
+            if child.recalled == number:
+                child.progress = Progress(index, 0, index, records)
+                break
+            yield None
+            try:
+                with self._here():
+                    result = function(self._item(item))
+                result = yield from self._finish(result)
+                outcome = result if type(result) in ATOMS else kept.sealed(False, self._serializer.encode(result))
+            except Exception as error:
+                failures += 1
+                outcome = kept.sealed(True, self.failure(error))
+            kept.values.append(outcome)
+            records += pickle.dumps(outcome, 5)
+            child.progress = Progress(index + 1, 0, index + 1, records)
+        return Kind.RESULT, kept.payload(len(kept.values), failures, self._scheduler.now() - began)
+
+    def _item(self, item: Any) -> Any:
+        return decode(self._serializer, Payload(item[0]), "the arguments") if type(item) is tuple else item
 
     def _finish(self, result: Any) -> Generator[Wait, None, Any]:
         """Wait for what an async function returned; it may await Sleep and what is made of that."""

@@ -143,7 +143,9 @@ def test_a_map_with_retries_comes_out_complete_and_in_order() -> None:
     ):
         worker = worker.options(poison_after=None)
         assert list(worker.map("same", range(100))) == list(range(100))
-        assert chaos.counts.calls == 100 + chaos.counts.kills + chaos.counts.corruptions
+        again = chaos.counts.calls - 100
+        # What an item gave before the channel was spoilt behind it is there all the same.
+        assert chaos.counts.kills <= again <= chaos.counts.kills + chaos.counts.corruptions
         assert chaos.counts.kills > 0
 
 

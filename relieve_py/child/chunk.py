@@ -1,0 +1,196 @@
+"""Runs the items of a chunk one after the other: each is begun, done and failed by itself, whatever ends the child."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from relieve_py.blackbox import ITEMS_BEGUN, ITEMS_BYTES, ITEMS_DONE, ITEMS_FROM, ITEMS_OF, OUTCOMES, RECALLED
+from relieve_py.child.calling import GET, Caller, Interrupted, Request, _encode_result, running
+from relieve_py.outcomes import ATOMS, Several, single
+from relieve_py.serializers import Payload, decode
+from relieve_py.telling import error_payload
+from relieve_py.wire import Kind
+
+if TYPE_CHECKING:
+    from relieve_py.child.runtime import Child
+
+
+class ItemRequest(Request):
+    """One item that runs, as ``ipc.request()`` gives it."""
+
+    def __init__(self, child: Child, number: int, id: int, method: str | None, created_at: float) -> None:
+        super().__init__(child, number, GET, id, method, created_at)
+        self._given: tuple[Kind, Payload | None] | None = None
+        self._is_given = threading.Event()
+
+    def _answer(self, kind: Kind, payload: Payload | None) -> None:
+        if not self.close():
+            raise RuntimeError(f"{self._what} was answered already")
+        self._given = kind, payload
+        self._is_given.set()
+
+    def given(self) -> tuple[Kind, Payload | None]:
+        """What the code has answered, once it has."""
+        self._is_given.wait()
+        assert self._given is not None
+        return self._given
+
+
+class Chunk:
+    """One chunk while it runs, in the main thread.
+
+    What an item gives is kept in memory that the parent sees until it is sent, so that no outcome is lost when a later
+    item ends the child.
+    """
+
+    def __init__(self, caller: Caller, number: int, id: int, method: str | None, created_at: float) -> None:
+        self._caller = caller
+        self._child = caller._child
+        self._number = number
+        self._id = id
+        self._method = method
+        self._created_at = created_at
+        self._kept = Several(0)
+        self._failures = 0
+        self._used = 0  # bytes of the outcomes in the shared memory
+        self._requests: list[ItemRequest] = []  # of the item that runs, if it has asked for it
+        page = self._child.page
+        for word in (ITEMS_BEGUN, ITEMS_DONE, ITEMS_BYTES, ITEMS_FROM):
+            page[word] = 0
+        page[ITEMS_OF] = number  # last: whoever sees this sees no number of a chunk before
+
+    def here(self) -> Request:
+        """The request of the item that runs."""
+        if not self._requests:
+            self._requests.append(self._request(self._child.page[ITEMS_BEGUN] - 1))
+        return self._requests[0]
+
+    def _request(self, index: int) -> ItemRequest:
+        child = self._child
+        request = ItemRequest(child, self._number, self._id + index, self._method, self._created_at)
+        child.requests[self._number] = request
+        return request
+
+    def run(self, function: Any, items: Any) -> tuple[Kind, Payload | None]:
+        """Run them all, or those up to a recall; the answer with what was not sent before."""
+        began = time.perf_counter()
+        token = running.set(self)
+        try:
+            end = self._run(self._step_of(function), items)
+        finally:
+            running.reset(token)
+        return Kind.RESULT, self._kept.payload(end, self._failures, time.perf_counter() - began)
+
+    def _step_of(self, function: Any) -> Any:
+        """What runs one item: the function itself where nothing has to be done around it."""
+        caller = self._caller
+        if caller.invoke == caller._invoke and callable(function) and not hasattr(function, "relieve_callback"):
+            return function
+
+        return lambda item: caller.invoke(function, (item,), {}, self.here())
+
+    def _run(self, step: Any, items: Any) -> int:
+        """How many have begun."""
+        page, outcomes, number = self._child.page, self._child.outcomes, self._number
+        requests, kept, dumps = self._requests, self._kept, pickle.dumps
+        serializer = self._child.serializer
+        for index, item in enumerate(items):
+            page[ITEMS_BEGUN] = index + 1
+            if page[RECALLED] == number:
+                page[ITEMS_BEGUN] = index
+                return index
+            try:
+                if type(item) is tuple:
+                    item = decode(serializer, Payload(item[0]), "the arguments")
+                value = step(item)
+                if requests or type(value) not in ATOMS:
+                    self._keep(index, value)
+                    continue
+                record, used = dumps(value, 5), self._used  # from here on as _put() does, which would cost a quarter
+                if used + len(record) > OUTCOMES:
+                    self._keep_large(index, value, record)
+                    continue
+                outcomes[used : used + len(record)] = record
+                self._used = page[ITEMS_BYTES] = used + len(record)
+                kept.values.append(value)
+                page[ITEMS_DONE] = index + 1
+            except (SystemExit, Interrupted):
+                raise
+            except BaseException as error:
+                self._fail(index, error)
+        return len(items)
+
+    # -- what is not as simple ---------------------------------------------------------------------
+
+    def _keep(self, index: int, value: Any) -> None:
+        """The outcome of an item that has asked for its request, or gives more than a plain value."""
+        if hasattr(value, "__await__"):
+            value = self._caller._await(value)
+        if self._requests:
+            request = self._requests[0]
+            if value is request:
+                request.given()  # it comes later; the next item begins behind it
+            self._requests.clear()
+            if not request.close():
+                self._keep_answer(index, *request.given())
+                return
+        if type(value) in ATOMS:
+            self._put(index, value, pickle.dumps(value, 5))
+        else:
+            self._keep_answer(index, Kind.RESULT, _encode_result(self._child.serializer, value))
+
+    def _fail(self, index: int, error: BaseException) -> None:
+        """It raised; what it has answered before holds."""
+        request = self._requests.pop() if self._requests else None
+        if request is not None and not request.close():
+            self._keep_answer(index, *request.given())
+        else:
+            self._keep_answer(index, Kind.ERROR, error_payload(self._child.serializer, error))
+
+    def _keep_answer(self, index: int, kind: Kind, payload: Payload | None) -> None:
+        """What is encoded already, so that nothing that the code does later changes it."""
+        assert payload is not None  # a GET is answered with a value or an error
+        payload.check()
+        self._failures += kind == Kind.ERROR
+        if kind == Kind.RESULT and (payload.buffers or payload.descriptors is not None):
+            self._flush(index)
+            self._send(single(index, payload), index + 1)
+            return
+        outcome = self._kept.sealed(kind == Kind.ERROR, payload)
+        self._put(index, outcome, pickle.dumps(outcome, 5))
+
+    def _put(self, index: int, outcome: Any, record: bytes) -> None:
+        if self._used + len(record) > OUTCOMES:
+            self._keep_large(index, outcome, record)
+            return
+        used = self._used
+        self._child.outcomes[used : used + len(record)] = record
+        self._used = self._child.page[ITEMS_BYTES] = used + len(record)
+        self._kept.values.append(outcome)
+        self._child.page[ITEMS_DONE] = index + 1
+
+    def _keep_large(self, index: int, outcome: Any, record: bytes) -> None:
+        """There is no room for it: send what there is, and it, too, if it would never have room."""
+        self._flush(index)
+        if len(record) <= OUTCOMES:
+            self._put(index, outcome, record)
+        else:
+            self._kept.values.append(outcome)
+            self._flush(index + 1)
+
+    def _flush(self, end: int) -> None:
+        """Send the outcomes of the items before ``end`` that were not sent."""
+        if self._kept.values:
+            self._send(self._kept.payload(end), end)
+
+    def _send(self, payload: Payload, end: int) -> None:
+        """Send outcomes: those up to ``end`` are sent then."""
+        child = self._child
+        child.answer(Kind.ITEM, self._number, payload)
+        child.page[ITEMS_FROM] = end
+        child.page[ITEMS_BYTES] = self._used = 0
+        child.page[ITEMS_DONE] = end
+        self._kept.restart(end)

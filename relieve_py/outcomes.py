@@ -1,0 +1,108 @@
+"""How the outcomes of a chunk's items travel: several in one message, or one that has buffers of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import pickle
+import struct
+from typing import Any, NamedTuple
+
+from relieve_py.errors import ProtocolError
+from relieve_py.serializers import Payload
+
+ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
+"""Types of values that cannot change once they are given, and are their own pickle. All others are encoded at once."""
+
+_SEVERAL, _SINGLE = 0, 1
+_HEAD = struct.Struct("<BIIId")
+
+
+class Head(NamedTuple):
+    """Whose outcomes a message has."""
+
+    form: int
+    first: int
+    """The index of the first item, in its chunk."""
+    end: int
+    """The index behind the last."""
+    failures: int
+    """How many items of the chunk have failed, once it has ended."""
+    seconds: float
+    """How long it has run, once it has ended."""
+
+
+class Sealed(NamedTuple):
+    """An outcome that is encoded by itself: a value, or an error."""
+
+    is_error: bool
+    data: bytes
+    buffers: tuple[bytes, ...]
+
+
+class Several:
+    """The child's side: outcomes that were not sent yet, of items in a row."""
+
+    def __init__(self, first: int) -> None:
+        self.first = first
+        self.values: list[Any] = []  # atoms, and what sealed() made
+
+    def sealed(self, is_error: bool, payload: Payload) -> Any:
+        """What stands for an encoded outcome among the values."""
+        return (is_error, bytes(payload.data), *map(bytes, payload.buffers))
+
+    def payload(self, end: int, failures: int = 0, seconds: float = 0.0) -> Payload:
+        """The message."""
+        return Payload(_HEAD.pack(_SEVERAL, self.first, end, failures, seconds) + pickle.dumps(self.values, 5))
+
+    def restart(self, first: int) -> None:
+        """They were sent."""
+        self.first = first
+        self.values.clear()
+
+
+def single(index: int, value: Payload) -> Payload:
+    """The child's side: the message of one outcome that has buffers or descriptors."""
+    head = _HEAD.pack(_SINGLE, index, index + 1, 0, 0.0)
+    return Payload(head + bytes(value.data), value.buffers, value.descriptors)
+
+
+def head_of(payload: Payload) -> Head:
+    """What a message begins with. Raises ProtocolError."""
+    try:
+        head = Head(*_HEAD.unpack_from(payload.data))
+    except struct.error:
+        raise ProtocolError("a message with outcomes is too short") from None
+    if head.form not in (_SEVERAL, _SINGLE) or head.first > head.end:
+        raise ProtocolError("a message with outcomes cannot be understood")
+    return head
+
+
+def outcomes_of(payload: Payload) -> list[Any]:
+    """Of a message: values, Sealed ones, and Payloads. Raises what the pickle of a child can raise."""
+    head = head_of(payload)
+    body = memoryview(payload.data)[_HEAD.size :]
+    if head.form == _SINGLE:
+        return [Payload(body, payload.buffers, payload.descriptors)]
+    values: list[Any] = pickle.loads(body)
+    if tuple in set(map(type, values)):
+        values = [_unsealed(value) for value in values]
+    if len(values) != head.end - head.first:
+        raise ProtocolError(f"a message has {len(values)} outcomes of {head.end - head.first} items")
+    return values
+
+
+def outcomes_in(records: bytes, most: int) -> list[Any]:
+    """Of the memory that a child has left: the first ones, as far as they can be read."""
+    found: list[Any] = []
+    load = pickle.Unpickler(io.BytesIO(records)).load
+    with contextlib.suppress(Exception):  # the child may have left anything
+        while len(found) < most:
+            found.append(_unsealed(load()))
+    return found
+
+
+def _unsealed(value: Any) -> Any:
+    if type(value) is tuple:
+        return Sealed(value[0], value[1], value[2:])
+    return value
