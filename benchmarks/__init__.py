@@ -1,0 +1,1 @@
+"""Programs that measure this library; ``python -m benchmarks`` runs it beside its peers."""
