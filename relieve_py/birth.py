@@ -26,7 +26,7 @@ class Parent(Protocol):
         """The child exists."""
         ...
 
-    def unborn(self, birth: Birth, error: OSError) -> None:
+    def unborn(self, birth: Birth, error: Exception) -> None:
         """The system would not make it."""
         ...
 
@@ -61,7 +61,14 @@ class Cradle:
         env = surroundings.environment()
         out, err = (self.outlet.end_of(name) if self.outlet else None for name in ("stdout", "stderr"))
         self.spec = LaunchSpec(
-            name=name, sock=self._theirs, page=self.box.memory, page_fd=fd, env=env, stdout=out, stderr=err
+            name=name,
+            sock=self._theirs,
+            page=self.box.memory,
+            page_fd=fd,
+            env=env,
+            stdout=out,
+            stderr=err,
+            preload=surroundings.preload,
         )
 
     @property
@@ -110,6 +117,7 @@ class Birth:
         self.hung_up = False  # the channel has ended and is not watched any more
         self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
         self.exceeded: str | None = None  # the limit for which it is ended
+        self.held_up_by: str | None = None  # what its launch has to wait for
         self.reaped = False
         self._abandoned = False
         self._killed = False  # by this library
@@ -174,7 +182,11 @@ class Birth:
             self._memory = OutOfMemoryWatch(process.pid)
         self._parent.born(self)
 
-    def refused(self, error: OSError) -> None:
+    def waits_for(self, what: str) -> None:
+        """The launcher says: not before that."""
+        self.held_up_by = what
+
+    def refused(self, error: Exception) -> None:
         """The launcher says: the system would not."""
         self.cradle.hand_over()
         if not self._abandoned:

@@ -131,7 +131,7 @@ class Births:
         self._host.act(decide)
         self._host.traffic.pump()
 
-    def unborn(self, birth: Birth, error: OSError) -> None:
+    def unborn(self, birth: Birth, error: Exception) -> None:
         """The system would not make it."""
         self._line.close(birth)
         self._not_launched(birth.generation, error)
@@ -149,6 +149,9 @@ class Births:
         """Whoever makes the child was told that it has to end, and has not even said that it exists."""
         birth = self._line.birth
         if birth is not None and birth.generation == generation and birth.process is None:
+            if birth.held_up_by is not None:
+                with self._line.lock:
+                    self._host.life.explain(f"its launch was waiting for {birth.held_up_by}")
             birth.abandon()
             self.died(birth, None, None)
 

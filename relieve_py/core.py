@@ -10,11 +10,14 @@ from typing import Any
 
 from relieve_py import farewell, plugins
 from relieve_py.child.boot import Objects, Plan, encode_objects
+from relieve_py.cpus import thread_limits
 from relieve_py.health import Sampler
+from relieve_py.launchers.base import Launcher
 from relieve_py.lifecycle import Lifecycle
 from relieve_py.options import TaskOptions
 from relieve_py.outlet import Tail
 from relieve_py.policies import NEVER, RestartPolicy, restart_policy
+from relieve_py.preload import Preload
 from relieve_py.recipe import Recipe
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.slot import Slot
@@ -65,6 +68,16 @@ class Core:
             line_buffered="stdout" in options.output.targets,
             log_level=options.log,
         )
+        launcher = plugins.launcher(options.launcher)
+        preload = _preload(options, launcher, kind, target, script)
+        surroundings = Surroundings(
+            env=options.env,
+            threads=options.threads,
+            output=options.output,
+            tail=self.tail,
+            script=self.script,
+            preload=preload,
+        )
         policy = restart_policy(options.restart, default) if startable else NEVER
         supervisor = self.supervisor = shared()
         self.slot = Slot(
@@ -79,16 +92,10 @@ class Core:
                 options.heartbeat,
             ),
             Recipe(
-                plugins.launcher(options.launcher),
+                launcher,
                 plan,
                 self._objects,
-                Surroundings(
-                    env=options.env,
-                    threads=options.threads,
-                    output=options.output,
-                    tail=self.tail,
-                    script=self.script,
-                ),
+                surroundings,
             ),
             self.serializer,
             self.voice.emitter.strand,
@@ -98,6 +105,9 @@ class Core:
         )
         self.extra_containers: list[Any] = []
         farewell.at_exit()
+        warm = getattr(launcher, "warm", None)
+        if warm is not None and startable:
+            warm(preload, surroundings.environment)
 
     def _objects(self) -> Payload:
         """The user's objects for the child, encoded once. Raises EncodeError."""
@@ -140,3 +150,30 @@ def _stem(kind: str, script: str) -> str:
 def _sys_path() -> list[str]:
     """This process's ``sys.path``, where relative entries mean the same in a child with another working directory."""
     return [os.path.abspath(entry) if entry == "" or not os.path.isabs(entry) else entry for entry in sys.path]
+
+
+def _preload(options: TaskOptions, launcher: Launcher, kind: str, target: Target, script: str) -> Preload | None:
+    """What the children share. Raises ValueError for a launcher whose children share nothing."""
+    if not options.preload:
+        return None
+    if not getattr(launcher, "preloads", False):
+        raise ValueError(f"preload needs launcher='forkserver': children of {launcher.name!r} share no imports")
+    wanted: tuple[str, ...] = () if isinstance(options.preload, bool) else options.preload
+    return Preload(
+        modules=tuple(os.path.abspath(each) if each.endswith(".py") else each for each in wanted),
+        script=_whose_imports(kind, target, script) if options.preload is True else None,
+        sys_path=tuple(_sys_path()),
+        cwd=os.path.abspath(options.cwd) if options.cwd is not None else os.getcwd(),
+        env=tuple(sorted({**thread_limits(options.threads), **options.env}.items())),
+    )
+
+
+def _whose_imports(kind: str, target: Target, script: str) -> tuple[str, str] | None:
+    """Where the task's script, or the object that it runs, was written; None when that is nowhere."""
+    if kind != "object":
+        return kind, script
+    module = getattr(target, "__module__", None) or type(target).__module__
+    if module != "__main__":
+        return "module", module
+    path = getattr(sys.modules["__main__"], "__file__", None)
+    return ("path", os.path.abspath(path)) if path is not None else None

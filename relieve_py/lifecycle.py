@@ -316,6 +316,11 @@ class Lifecycle:
         self._start_error = error
         return [Arm("start", now + self.kill_timeout, generation)] if self.state is State.STARTING else []
 
+    def explain(self, why: str) -> None:
+        """A note for the error of a child that could not become ready."""
+        if self._start_error is not None:
+            self._start_error.add_note(why)
+
     def timer(self, name: str, generation: int, now: float) -> list[Instruction]:
         """A timer is due. A grace timer belongs to one child: it does nothing once that is gone."""
         if generation != self.generation:

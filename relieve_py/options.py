@@ -41,6 +41,7 @@ class TaskKeywords(TypedDict, total=False):
     threads: int | None
     output: Any
     log: int | str | None
+    preload: bool | Iterable[str | os.PathLike[str]]
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -75,6 +76,12 @@ def _as_level(level: Any) -> Any:
     if level not in known:
         raise ValueError(f"log must be one of {', '.join(known)}, a number or None, not {level!r}")
     return known[level]
+
+
+def _as_modules(preload: Any) -> Any:
+    if isinstance(preload, (str, bytes)) or not isinstance(preload, Iterable):
+        return preload
+    return tuple(os.fspath(each) if isinstance(each, os.PathLike) else each for each in preload)
 
 
 def _as_limits(limits: Any) -> Any:
@@ -145,6 +152,11 @@ class TaskOptions:
     and logged there by the loggers of the same names; ``record.task`` is the task's name. None: they stay in the
     child."""
 
+    preload: tuple[str, ...] | bool = attrs.field(default=(), converter=_as_modules)
+    """Modules by their dotted names, and scripts by their paths, that are imported once, in a server process of their
+    own, and shared by all children of the task, which then start without importing them again. True: what the task's
+    script imports at its top. With the launcher ``forkserver`` only."""
+
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and (not isinstance(value, str) or not value):
@@ -207,6 +219,18 @@ class TaskOptions:
             raise TypeError(f"log must be a level of the module logging, or None, not {value!r}")
         if value is not None and value < 0:
             raise ValueError(f"log must be a level from 0 on, not {value!r}")
+
+    @preload.validator
+    def _importable(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool):
+            return
+        if not isinstance(value, tuple):
+            raise TypeError(f"preload must be True, False or a list of modules, not {value!r}")
+        for each in value:
+            if not isinstance(each, str) or not each:
+                raise TypeError(f"preload must name modules or paths of scripts; {each!r} is neither")
+            if not each.endswith(".py") and not all(part.isidentifier() for part in each.split(".")):
+                raise ValueError(f"preload: {each!r} is neither the dotted name of a module nor a path ending in .py")
 
     @threads.validator
     def _whole(self, attribute: attrs.Attribute[Any], value: Any) -> None:

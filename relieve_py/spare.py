@@ -90,7 +90,10 @@ class Spare:
 
     def _too_late(self, start_timeout: float) -> None:
         if self.exports is None and self.error is None:
-            self._fail(self._start_error(f"was not ready after {start_timeout:g} seconds (start_timeout)"))
+            error = self._start_error(f"was not ready after {start_timeout:g} seconds (start_timeout)")
+            if self.birth is not None and self.birth.held_up_by is not None:
+                error.add_note(f"its launch was waiting for {self.birth.held_up_by}")
+            self._fail(error)
             self.discard()
 
     def _start_error(self, what: str) -> StartError:
@@ -113,7 +116,7 @@ class Spare:
         if self.ready:
             self._settled(self)
 
-    def unborn(self, birth: Birth, error: OSError) -> None:
+    def unborn(self, birth: Birth, error: Exception) -> None:
         """The system would not make it."""
         self._close(birth)
         self._fail(self._start_error(f"could not be launched: {error}"))

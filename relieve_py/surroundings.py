@@ -9,6 +9,7 @@ import attrs
 from relieve_py.cpus import thread_limits
 from relieve_py.outlet import Outlet, Tail
 from relieve_py.output import INHERIT, Output
+from relieve_py.preload import Preload
 from relieve_py.supervisor import shared
 
 
@@ -26,6 +27,8 @@ class Surroundings:
     """Where the last of it is kept."""
     script: str = ""
     """What the script is called, for names of files."""
+    preload: Preload | None = None
+    """What is imported before they are made; None: nothing."""
 
     def environment(self) -> dict[str, str]:
         """The whole environment of a child that is launched now."""

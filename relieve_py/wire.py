@@ -76,6 +76,9 @@ class Kind(IntEnum):
     REFUSED = 34
     EXITED = 35
     SIGNAL = 36
+    PRELOAD = 37  # parent: import this before anything is launched
+    IMPORTING = 38  # helper process: the name of what is imported next
+    IMPORTED = 39  # helper process: all of it is, or why not
 
 
 class Frame:

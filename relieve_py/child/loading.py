@@ -8,11 +8,18 @@ import sys
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
+preloaded: dict[str, ModuleType] = {}
+"""The scripts, by path, that were loaded before this process was forked from the one that did that."""
+paths_of_preload: list[str] = []
+"""What that has added to ``sys.path``."""
+
 
 def load_module(kind: str, name: str) -> ModuleType:
     """Import the script under its own name. Raises whatever its code raises, or FileNotFoundError."""
     if kind == "module":
         return importlib.import_module(name)
+    if name in preloaded:
+        return preloaded[name]
     from importlib.util import module_from_spec, spec_from_file_location
 
     path = _existing(name)

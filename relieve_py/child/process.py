@@ -50,9 +50,11 @@ def become_child() -> None:
     signal.signal(signal.SIGTTIN, signal.SIG_IGN)
 
 
-def forget_parents_state() -> None:
-    """After a fork: what the parent would do at its exit is not the child's; its streams are another matter."""
-    atexit._clear()
+def forget_parents_state(clean: bool) -> None:
+    """After a fork: what the parent would do at its exit is not the child's, unless that was a ``clean`` server, which
+    does nothing but what its imports want. Its streams are another matter."""
+    if not clean:
+        atexit._clear()
     main = threading.current_thread()
     main.name = "MainThread"
     main._daemonic = False  # type: ignore[attr-defined] # of a daemon's thread, and what it starts would be one, too

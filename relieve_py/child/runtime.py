@@ -25,7 +25,7 @@ from relieve_py.child.calling import Caller, Invoke, Request, running
 from relieve_py.child.handlers import Handlers
 from relieve_py.child.lastwords import LastWords
 from relieve_py.child.limiting import set_limits
-from relieve_py.child.loading import Exports, load_module, load_program, run_container
+from relieve_py.child.loading import Exports, load_module, load_program, paths_of_preload, run_container
 from relieve_py.child.notice import Notice
 from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import (
@@ -140,7 +140,7 @@ class Child:
             self._last_words.welcome_dump()
         if plan.limits:
             set_limits(plan.limits, self._last_words)
-        sys.path[:] = plan.sys_path
+        sys.path[:] = [*plan.sys_path, *paths_of_preload]
         if plan.cwd is not None:
             os.chdir(plan.cwd)
         if plan.log_level is not None:

@@ -8,6 +8,8 @@ from typing import Protocol
 
 import attrs
 
+from relieve_py.preload import Preload
+
 
 @attrs.frozen(kw_only=True, eq=False)
 class LaunchSpec:
@@ -27,6 +29,8 @@ class LaunchSpec:
     """A descriptor that the child gets as its standard output; None: a copy of this process's own."""
     stderr: int | None = None
     """The same for its standard error."""
+    preload: Preload | None = None
+    """What the child is to have imported already, and shares with others; of a launcher that ``preloads``."""
 
 
 class Process(Protocol):
@@ -50,8 +54,12 @@ class Observer(Protocol):
         """The child exists."""
         ...
 
-    def refused(self, error: OSError) -> None:
-        """The system would not make a child; nothing more follows."""
+    def waits_for(self, what: str) -> None:
+        """The launch cannot be made before that. For the error, should it take too long."""
+        ...
+
+    def refused(self, error: Exception) -> None:
+        """The system would not make a child, or what was to be imported before cannot be; nothing more follows."""
         ...
 
     def lost(self) -> None:
@@ -64,7 +72,11 @@ class Observer(Protocol):
 
 
 class Launcher(Protocol):
-    """Makes children. One instance serves the whole process."""
+    """Makes children. One instance serves the whole process.
+
+    It may also have ``warm(preload, environment)``, called when a task is made, which has what a launch needs come to
+    be meanwhile, and returns at once; and ``preloads = True``, if it heeds ``LaunchSpec.preload``.
+    """
 
     name: str
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import itertools
 import logging
 import os
@@ -14,6 +16,8 @@ import time
 import weakref
 from collections.abc import Callable
 
+import attrs
+
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
@@ -22,6 +26,7 @@ from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.launchers.interpreter import python_command
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
 from relieve_py.launchers.reaping import dying_with_parent
+from relieve_py.preload import Preload
 from relieve_py.serializers import Descriptors
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
@@ -33,10 +38,18 @@ LEAVING = 1.0
 exit of the program for longer; less: what its children left behind may outlive it on a slow machine."""
 
 
-def exec_server(theirs: socket.socket) -> ServerProcess:
-    """A server that is clean: a fresh interpreter. Raises OSError."""
+IDLE = 30.0
+"""Seconds that a server which has imported something for its children is kept without any. Less: who starts tasks now
+and then waits for the imports each time; more: their memory is held for longer."""
+
+
+def exec_server(theirs: socket.socket, env: dict[str, str] | None = None) -> ServerProcess:
+    """A server that is clean: a fresh interpreter, with that environment, or this process's own; with one of its own it
+    is first told what to import. Raises OSError."""
+    command = python_command("relieve_py.launchers.server", dying_with_parent())
     popen = subprocess.Popen(
-        [*python_command("relieve_py.launchers.server", dying_with_parent()), str(theirs.fileno())],
+        [*command, str(theirs.fileno()), str(int(env is not None))],
+        env=env,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],
@@ -49,9 +62,16 @@ class Connection:
     """One server process. Everything here runs on the I/O thread, unless it says otherwise."""
 
     def __init__(
-        self, supervisor: Supervisor, start: Callable[[socket.socket], ServerProcess], first_patience: int
+        self,
+        supervisor: Supervisor,
+        start: Callable[[socket.socket], ServerProcess],
+        first_patience: int,
+        preload: Preload | None = None,
     ) -> None:
         self.supervisor = supervisor
+        self._importing: str | None = None  # what it imports before it can launch anything
+        self._stamps: list[tuple[str, int, int]] = []  # of the files that it has imported
+        self._brief = preload is not None  # it ends when it has no children
         self.alive = True
         self._numbers = itertools.count(1)
         self._launching: dict[int, Observer] = {}
@@ -71,6 +91,9 @@ class Connection:
         finally:
             theirs.close()
         supervisor.watch(ours.fileno(), self._on_ready)
+        if preload is not None:
+            self._importing = "its preload"
+            self._post(Frame(Kind.PRELOAD, 0, pickle.dumps(attrs.asdict(preload))))
 
     def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
         """Ask for a child: forked from the server, or exec'ed as ``command``. Raises OSError."""
@@ -82,6 +105,8 @@ class Connection:
         for standard, wanted in enumerate((None, spec.stdout, spec.stderr)):
             copies.fds.append(_existing(standard if wanted is None else wanted))
         self._launching[number] = observer
+        if self._importing is not None:
+            observer.waits_for(self._what_it_does())
         self._post(Frame(Kind.LAUNCH, number, payload, (), copies.fds, 0, copies))
         self._pulse.expect()
 
@@ -123,7 +148,7 @@ class Connection:
         except (EOFError, ProtocolError):
             self._on_death("died")
             return
-        if frames:
+        if frames and self._importing is None:
             self._pulse.heard()
         for frame in frames:
             try:
@@ -144,12 +169,55 @@ class Connection:
             case Kind.EXITED:
                 process, observer = self._children.pop(frame.number)
                 process.close()
+                self._look_whether_idle()
                 observer.exited(*_decode_status(pickle.loads(frame.payload)))
+            case Kind.IMPORTING:
+                self._importing = repr(str(frame.payload, "utf-8"))
+                for observer in self._launching.values():
+                    observer.waits_for(self._what_it_does())
+            case Kind.IMPORTED:
+                refusal, self._stamps = pickle.loads(frame.payload)
+                self._importing = None
+                if refusal is not None:
+                    self._refuse_all(RuntimeError(refusal))
+                    self.retire()
+                else:
+                    self._look_whether_idle()
+
+    # -- what it has imported ----------------------------------------------------------------------
+
+    def _what_it_does(self) -> str:
+        return f"the import of {self._importing} in the server process (preload)"
+
+    def _refuse_all(self, error: Exception) -> None:
+        launching, self._launching = self._launching, {}
+        for observer in launching.values():
+            self.supervisor.post(observer.refused, error)
+
+    @property
+    def outdated(self) -> bool:
+        """True when a file that it has imported has changed since."""
+        return any(stamp != _stamp_of(stamp[0]) for stamp in self._stamps)
+
+    def end_with_children(self) -> None:
+        """Nothing more will be launched: it ends with its last child."""
+        self._brief = True
+        self._end_if_idle()
+
+    def _look_whether_idle(self) -> None:
+        if self._brief and not self._children:
+            self.supervisor.at(self.supervisor.now() + IDLE, self._end_if_idle)
+
+    def _end_if_idle(self) -> None:
+        if not self._children and not self._launching:
+            self.retire()
 
     def _on_death(self, how: str) -> None:
         """The server died. Its children are nobody's now, so nobody could tell how they end: they go with it."""
         assert self._process is not None
         pid = self._process.pid
+        if self._importing is not None:
+            self._refuse_all(RuntimeError(f"preload: the server process {how} over the import of {self._importing}"))
         log_later(logging.WARNING, "the server process of relieve_py (pid %d) %s; its children are killed", pid, how)
         self.hang_up()
         self._process.kill()
@@ -216,14 +284,52 @@ def _decode_status(status: int) -> tuple[int | None, int | None]:
 
 _connections: weakref.WeakSet[Connection] = weakref.WeakSet()
 _connection: Connection | None = None
+_preloaded: dict[Preload, Connection] = {}
 
 
-def connection() -> Connection:
-    """The connection of this process, made on first use and again when the server died. I/O thread only."""
+def connection(spec: LaunchSpec | None = None) -> Connection:
+    """The connection of this process to a server that can launch that, made on first use and again when the server
+    died. Raises OSError. I/O thread only."""
     global _connection
+    if spec is not None and spec.preload is not None:
+        return _preloaded_for(spec.preload, lambda: spec.env)
     if _connection is None or not _connection.alive:
         _connection = Connection(shared(), exec_server, pulse.FIRST_PATIENCE)
     return _connection
+
+
+def _preloaded_for(preload: Preload, environment: Callable[[], dict[str, str]]) -> Connection:
+    """A server with that preload, as its files are now."""
+    for key, each in list(_preloaded.items()):
+        if not each.alive:
+            del _preloaded[key]
+        elif key == preload and each.outdated:
+            _preloaded.pop(key).end_with_children()
+    if preload not in _preloaded:
+        start = functools.partial(exec_server, env=environment())
+        _preloaded[preload] = Connection(shared(), start, pulse.IMPORT_PATIENCE, preload)
+    return _preloaded[preload]
+
+
+def warm(preload: Preload | None, environment: Callable[[], dict[str, str]]) -> None:
+    """Have a server for that started, unless there is one. Any thread; returns at once. What keeps it from being is
+    told at a launch."""
+    made = _connection if preload is None else _preloaded.get(preload)
+    if made is None or not made.alive:
+        shared().post(_warm, preload, environment)
+
+
+def _warm(preload: Preload | None, environment: Callable[[], dict[str, str]]) -> None:
+    with contextlib.suppress(OSError):
+        connection() if preload is None else _preloaded_for(preload, environment)
+
+
+def _stamp_of(path: str) -> tuple[str, int, int] | None:
+    try:
+        info = os.stat(path)
+    except OSError:
+        return None
+    return path, info.st_mtime_ns, info.st_size
 
 
 def close() -> None:
@@ -236,6 +342,7 @@ def close() -> None:
     for each in servers:
         each.close(deadline)
     _connection = None
+    _preloaded.clear()
 
 
 def _after_fork() -> None:
@@ -244,6 +351,7 @@ def _after_fork() -> None:
         each.forget()
     _connections.clear()
     _connection = None
+    _preloaded.clear()
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -64,7 +64,11 @@ class OnlyChild:
         """The child exists."""
         self._observer.launched(process)
 
-    def refused(self, error: OSError) -> None:
+    def waits_for(self, what: str) -> None:
+        """It waits for something."""
+        self._observer.waits_for(what)
+
+    def refused(self, error: Exception) -> None:
         """The system would not make it."""
         self._connection.retire()
         self._observer.refused(error)

@@ -15,6 +15,10 @@ asleep, the parent included, passes many seconds at once, and one look."""
 FIRST_PATIENCE = 60
 """The same before an exec'ed server has said anything: it has an interpreter to start."""
 
+IMPORT_PATIENCE = 600
+"""The same for one that imports what its children are to share. Less: imports that take so long cannot be had; more: a
+module that never comes to an end is given up later. Whoever waits for a task has its start_timeout."""
+
 
 class Server(Protocol):
     """Whose pulse is felt."""

@@ -16,7 +16,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NoReturn
 
 from relieve_py.channel import Channel, take_descriptors
@@ -25,6 +25,7 @@ from relieve_py.child.process import forget_parents_state
 from relieve_py.child.rehearsal import rehearse
 from relieve_py.child.streams import reopen_streams
 from relieve_py.launchers.blanks import Blanks
+from relieve_py.launchers.preloading import Effects, preload
 from relieve_py.launchers.reaping import (
     become_group_leader,
     become_subreaper,
@@ -43,24 +44,27 @@ WAITING = "relieve-blank"
 class Server:
     """The loop of the server process."""
 
-    def __init__(self, sock: socket.socket, blanks: bool = False) -> None:
-        self._sock = sock
-        self._blanks = Blanks(self._wait_for_task) if blanks else None
-        self._channel = Channel(sock)
+    def __init__(self, channel: Channel, clean: bool, effects: Effects | None = None) -> None:
+        self._clean = clean  # a fresh interpreter, and not a copy of the parent
+        self._effects = effects or Effects()
+        self._blanks = Blanks(self._wait_for_task) if clean else None
+        self._channel = channel
         self._env = dict(os.environ)  # what every child inherits
         self._children: dict[int, int] = {}  # pid -> number of its launch
         self._wake_read, self._wake_write = os.pipe()
         for fd in (self._wake_read, self._wake_write):
             os.set_blocking(fd, False)
 
-    def run(self) -> None:
-        """Serve until the parent is gone."""
+    def run(self, frames: Iterable[Frame] = ()) -> None:
+        """Serve until the parent is gone, and first what has come already."""
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda signum, frame: None)
         poll = select.poll()
-        poll.register(self._sock, select.POLLIN)
+        poll.register(self._channel.fileno(), select.POLLIN)
         poll.register(self._wake_read, select.POLLIN)
         try:
+            for frame in frames:
+                self._obey(frame)
             while True:
                 if self._blanks is not None:
                     self._blanks.tend()
@@ -151,7 +155,8 @@ class Server:
         os.close(self._wake_write)
         if self._blanks is not None:
             self._blanks.close()
-        forget_parents_state()
+        forget_parents_state(clean=self._clean)
+        self._effects.take_on()
 
     def _live(self, fds: list[int], env: dict[str, str]) -> NoReturn:
         """In the new process: live, with those descriptors and that environment."""
@@ -167,6 +172,7 @@ class Server:
         for name, value in env.items():
             if self._env.get(name) != value:
                 os.environ[name] = value
+        os.environ.update(self._effects.env)
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -261,18 +267,35 @@ def _take_streams(fds: list[int]) -> tuple[int, int]:
     return sock_fd, page_fd
 
 
-def serve(sock: socket.socket, blanks: bool = False) -> None:
+def serve(sock: socket.socket) -> None:
     """Be a server on that channel, until the parent is gone."""
+    _prepare()
+    Server(Channel(sock), clean=False).run()
+
+
+def _prepare() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
     become_subreaper()
-    Server(sock, blanks).run()
 
 
-def main(control_fd: int) -> None:
-    """Be the exec'ed server on that inherited descriptor, until the parent is gone."""
+def main(control_fd: int, preloads: int = 0) -> None:
+    """Be the exec'ed server on that inherited descriptor, until the parent is gone; with ``preloads`` it is told first
+    what to import."""
     os.set_inheritable(control_fd, False)
+    channel = Channel(socket.socket(fileno=control_fd))
+    _prepare()
+    frames: list[Frame] = []
+    effects = None
+    if preloads:
+        try:
+            while not frames:
+                frames = channel.receive()
+        except EOFError:
+            return
+        effects = preload(channel, frames.pop(0))
+        _prepare()  # an import may have thought otherwise
     outlive_parent()  # to kill what it leaves behind
     gc.collect()
     gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
-    serve(socket.socket(fileno=control_fd), blanks=True)
+    Server(channel, clean=True, effects=effects).run(frames)

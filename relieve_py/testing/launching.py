@@ -73,6 +73,7 @@ class SimulatedLauncher:
     and None makes a child, as all that follow do."""
 
     name = "simulated"
+    preloads = True  # there is nothing that would take time
 
     def __init__(
         self, scheduler: Scheduler, performer: Callable[[SimulatedChild], Performer], room: int = 1000
