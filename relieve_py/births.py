@@ -106,7 +106,7 @@ class Births:
             self._line.open(birth)
             self._tell_a_late_stop()
         self.born(birth)
-        self._host.traffic.keeper.fresh()
+        self._host.traffic.keeper.fresh(spare.ready_at)
         self._host.act(lambda now: self._host.life.ready(generation, names, now))
         for frame in spare.early:
             self._host.heard(birth, frame)

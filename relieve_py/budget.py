@@ -44,6 +44,13 @@ class RestartBudget:
         while self._deaths and self._deaths[0] < now - self._policy.within:
             self._deaths.popleft()
 
+    def count_spare(self, now: float) -> None:
+        """A child has ended that was to follow another."""
+        self._in_a_row += 1
+        self._deaths.append(now)
+        while self._deaths[0] < now - self._policy.within:
+            self._deaths.popleft()
+
     def spent(self) -> str | None:
         """Why no other child may follow; None when one may."""
         if len(self._deaths) <= self._policy.max_restarts:

@@ -42,6 +42,8 @@ class Core:
             raise ValueError(
                 f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
             )
+        if options.spares and (program or not startable):
+            raise ValueError("spares: a program would run in each of them; they are for a CallableTask")
         self.target = target
         self.found = kind, script
         self.address: Any = script if kind != "object" else id(target)  # equal for tasks of one script
@@ -102,6 +104,7 @@ class Core:
             startable,
             Upkeep(options.recycle, supervisor.chance, options.busy_timeout),
             options.limits,
+            options.spares,
         )
         self.extra_containers: list[Any] = []
         farewell.at_exit()

@@ -29,10 +29,11 @@ class Keeper:
         self.upkeep = upkeep
         self._timer: Timer | None = None
 
-    def fresh(self) -> None:
-        """Another child is ready."""
+    def fresh(self, since: float | None = None) -> None:
+        """Another child is ready; it was at that time, or is now."""
         with self._line.lock:
-            self.upkeep.fresh(self._supervisor.now())
+            now = self._supervisor.now()
+            self.upkeep.fresh(now, 0.0 if since is None else now - since)
             self._arm()
 
     def gone(self) -> None:

@@ -16,6 +16,9 @@ from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy
 MOST_AT_ONCE = 1000
 """The largest ``concurrency``: each call has a thread. Above it a thread costs more than another child would."""
 
+MOST_SPARES = 100
+"""The largest ``spares``: each is a process with all that ``start()`` makes."""
+
 
 class TaskKeywords(TypedDict, total=False):
     """The keyword arguments of every task; TaskOptions says what each means."""
@@ -42,6 +45,7 @@ class TaskKeywords(TypedDict, total=False):
     output: Any
     log: int | str | None
     preload: bool | Iterable[str | os.PathLike[str]]
+    spares: int
 
 
 def _seconds(allow_none: bool) -> Any:
@@ -157,6 +161,10 @@ class TaskOptions:
     own, and shared by all children of the task, which then start without importing them again. True: what the task's
     script imports at its top. With the launcher ``forkserver`` only."""
 
+    spares: int = attrs.field(default=0)
+    """Children of a ``CallableTask`` that are kept ready beside the one that serves, their ``start()`` done, to take
+    its place when it dies."""
+
     @name.validator
     def _named(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if value is not None and (not isinstance(value, str) or not value):
@@ -231,6 +239,13 @@ class TaskOptions:
                 raise TypeError(f"preload must name modules or paths of scripts; {each!r} is neither")
             if not each.endswith(".py") and not all(part.isidentifier() for part in each.split(".")):
                 raise ValueError(f"preload: {each!r} is neither the dotted name of a module nor a path ending in .py")
+
+    @spares.validator
+    def _so_many(self, attribute: attrs.Attribute[Any], value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise TypeError(f"spares must be a whole number, not {value!r}")
+        if not 0 <= value <= MOST_SPARES:
+            raise ValueError(f"spares must be from 0 to {MOST_SPARES}, not {value!r}")
 
     @threads.validator
     def _whole(self, attribute: attrs.Attribute[Any], value: Any) -> None:

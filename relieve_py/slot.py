@@ -47,6 +47,7 @@ from relieve_py.recipe import Recipe
 from relieve_py.records import Records
 from relieve_py.reload import Reload
 from relieve_py.replies import Reply, fail_after, settle_in_order
+from relieve_py.reserve import Reserve
 from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor, Timer, stand_aside
 from relieve_py.traffic import Traffic
@@ -75,6 +76,7 @@ class Slot:
         startable: bool = True,
         upkeep: Upkeep | None = None,
         limits: Limits = NO_LIMITS,
+        spares: int = 0,
     ) -> None:
         self.owner = owner
         self.life = life
@@ -105,6 +107,9 @@ class Slot:
         self._stop_waiters: list[Reply] = []
         self._births = Births(self, self._line, supervisor, recipe, limits)
         self._reload = Reload(self, owner, self._line, supervisor, serializer, recipe)
+        self._reserve = Reserve(
+            self, supervisor, serializer, recipe, life.policy, spares, (upkeep or Upkeep(UNCHANGED)).policy.max_age
+        )
         self._inbox = Inbox(owner, life, self._line, serializer, strand)
         with _all_lock:
             _all.add(self)
@@ -136,6 +141,7 @@ class Slot:
 
     def restart(self) -> Reply:
         """Replace the child by another; the Reply gives the task. Raises Stopped while it is being stopped."""
+        self._reserve.dismiss()
         return self._ask("restart()", self._start_waiters, lambda now: self.life.restart(now))
 
     def reload(self) -> Reply:
@@ -253,8 +259,10 @@ class Slot:
                 case Emit(name, record):
                     told = name == "error" and bool(self._start_waiters or self.traffic.table.waiting)
                     self.owner.tell(name, record, told)
-                    if name == "state" and self.traffic.on_room is not None:
-                        after.append(self.traffic.on_room)
+                    if name == "state":
+                        self._reserve.moved(record.after)
+                        if self.traffic.on_room is not None:
+                            after.append(self.traffic.on_room)
                 case Arm(name, at, generation):
                     self._disarm(name)
                     self._timers[name] = self._supervisor.at(at, self._on_timer, name, generation)
@@ -301,6 +309,7 @@ class Slot:
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
         self.traffic.refuse(error, after)
+        self._reserve.dismiss()
         starts = [*self._start_waiters, *self._reload.refuse()]
         self._start_waiters.clear()
         for reply in starts:
@@ -342,6 +351,9 @@ class Slot:
         if stopped:  # stop() came first: the launch counts as an exit of nothing
             self.act(lambda now: self.life.exited(generation, None, None, now))
         elif (spare := self._reload.take()) is not None:
+            self._reserve.dismiss()
+            self._births.adopt(generation, spare)
+        elif (spare := self._reserve.take()) is not None:
             self._births.adopt(generation, spare)
         else:
             self._births.make(generation)
@@ -446,6 +458,7 @@ class Slot:
         self._foreign = True
         self._line.forget(self._lock)
         self._reload.forget()
+        self._reserve.forget()
         self.traffic.forget()
         self.life.disown()
 

@@ -17,6 +17,14 @@ from relieve_py.serializers import Serializer
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.wire import Frame, Kind
 
+EARLY = 1000
+"""Frames of a spare that are kept until a slot takes it. Less: one that says much, as by events, is held back; more:
+memory."""
+
+
+def _nobody(spare: Spare) -> None:
+    """Is told when nobody else is."""
+
 
 class Spare:
     """One child from its launch until a slot takes it, or it is discarded. All on the I/O thread unless said
@@ -26,8 +34,11 @@ class Spare:
         self, supervisor: Supervisor, serializer: Serializer, name: str, settled: Callable[[Spare], object]
     ) -> None:
         self.exports: tuple[str, ...] | None = None  # once it is ready
+        self.ready_at: float | None = None  # when it became so
         self.error: RelieveError | None = None  # once it cannot become so
         self.early: list[Frame] = []  # what it said before it had a slot that could hear it
+        self.ended: Callable[[Spare], object] = _nobody  # told when there is no child any more, unless that was given
+        self._leaving = False  # it was asked to
         self._name = name
         self._settled = settled
         self._supervisor = supervisor
@@ -39,7 +50,8 @@ class Spare:
     @property
     def ready(self) -> bool:
         """True while it can take a slot."""
-        return self.exports is not None and self.birth is not None and self.birth.process is not None
+        birth = self.birth
+        return self.exports is not None and birth is not None and birth.process is not None and not birth.hung_up
 
     @property
     def over(self) -> bool:
@@ -67,8 +79,20 @@ class Spare:
             self._line.release(birth)
         return birth
 
+    def dismiss(self, kill_timeout: float) -> None:
+        """It is not wanted any more; if it is ready, its ``stop()`` runs first, for so many seconds."""
+        if not self.ready or self._leaving:
+            self.discard()
+            return
+        self._leaving = True
+        assert self.birth is not None
+        with self._line.lock:
+            self._line.post(Frame(Kind.STOP))
+        self._disarm()
+        self._timer = self._supervisor.at(self._supervisor.now() + kill_timeout, self.discard)
+
     def discard(self) -> None:
-        """It is not wanted any more."""
+        """It is not wanted any more, and killed."""
         birth = self.birth
         if birth is None:
             return
@@ -103,6 +127,7 @@ class Spare:
         self.birth = None
         self._disarm()
         self._line.close(birth)
+        self.ended(self)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -147,7 +172,7 @@ class Spare:
         """A frame of the child. Raises ProtocolError for one that a child without calls must not send."""
         match frame.kind:
             case Kind.READY:
-                self.exports = exports_of(frame)
+                self.exports, self.ready_at = exports_of(frame), self._supervisor.now()
                 if self.ready:
                     self._settled(self)
             case Kind.RECORD:  # also of one that will not become ready
@@ -156,6 +181,8 @@ class Spare:
                 self._fail(start_error_of(self._serializer, frame, self._name))
             case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.DRAIN | Kind.RETIRE | Kind.LEAVING:
                 self.early.append(frame)
+                if len(self.early) == EARLY:  # it waits then, as for any pipe that is full
+                    self._supervisor.interest(birth.channel.fileno(), False, False)
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind} before it has a call")
 

@@ -31,12 +31,12 @@ class Upkeep:
         self._idle_since = 0.0
         self._old_at: float | None = None
 
-    def fresh(self, now: float) -> None:
-        """Another child is ready."""
+    def fresh(self, now: float, waited: float = 0.0) -> None:
+        """Another child is ready, and has been so for as many seconds as it ``waited`` for its turn."""
         self._calls = 0
         self._idle_since = now
         age = self.policy.max_age
-        self._old_at = None if age is None else now + age * (1 - 0.1 * self._random())
+        self._old_at = None if age is None else now - waited + age * (1 - 0.1 * self._random())
 
     def gone(self) -> None:
         """The child is dead, and with it what it asked for."""

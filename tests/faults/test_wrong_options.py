@@ -40,6 +40,7 @@ TASK: dict[str, list[Any]] = {
     "concurrency": ["4", 0, -1, 1.5, True, None, 1001],
     "log": ["info", "", True, 1.5, -1],
     "threads": ["4", 0, -1, 1.5, True],
+    "spares": ["1", None, True, 1.5, -1, 101],
     "preload": ["json", None, 3, [3], [""], ["no module"]],
 }
 POLICY: dict[str, list[Any]] = {

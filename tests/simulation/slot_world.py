@@ -136,6 +136,7 @@ class SlotWorld(World):
             SERIALIZER,
             self.strand,
             upkeep=Upkeep(recycling, self.scheduler.chance, self.busy_timeout),
+            spares=self.draw((0, 0, 1, 2)),
         )
         self.life = life
         self.table = self.slot.traffic.table
@@ -268,8 +269,9 @@ class SlotWorld(World):
             raise Violation("rule 1: it is stopping and nothing ends it")
         if state is State.STARTING and self.life.start_timeout and not (ladder or self._pending(timers.get("start"))):
             raise Violation("rule 1: it is starting and nothing ends it")
-        spare = self.slot._reload.coming
-        living = [child for child in self.living() if spare is None or child is not spare.cradle.child]
+        beside = [self.slot._reload.coming, *self.slot._reserve.births]
+        spares = [birth.cradle.child for birth in beside if birth is not None]
+        living = [child for child in self.living() if child not in spares]
         if len(living) > 1:
             raise Violation(f"rule 11: it has the children {living}")
         if state in (*OVER, State.NEW, State.ASLEEP) and living:
@@ -296,5 +298,7 @@ class SlotWorld(World):
         left = (table.load, table.sent, self.slot.traffic._timers, table.unread.events)
         if any(left):
             raise Violation(f"rule 6: left at the end: {left}")
+        if self.slot._reserve.births:
+            raise Violation(f"rule 11: spares outlive their task: {self.slot._reserve.births}")
         if self.told.started != self.told.ended:
             raise Violation(f"rule 2: {self.told.started} starts were told and {self.told.ended} exits")
