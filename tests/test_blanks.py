@@ -98,7 +98,7 @@ class Nursery:
         patch.setattr(blanks.time, "monotonic", lambda: self.now)
         patch.setattr(blanks.os, "fork", lambda: next(pids))
         patch.setattr(blanks, "_tell", lambda sock, frame, fds: True)
-        self.blanks = blanks.Blanks(self._become)
+        self.blanks = blanks.Blanks(self._become, lambda: None)
 
     @staticmethod
     def _become(channel: Channel) -> NoReturn:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -27,7 +29,7 @@ def load_module(kind: str, name: str) -> ModuleType:
     module_name = os.path.splitext(os.path.basename(path))[0]
     if path.endswith("__init__.py"):
         module_name = os.path.basename(os.path.dirname(path))
-    loader = _uncached_loader(module_name, path)
+    loader = _uncached()(module_name, path)
     spec = spec_from_file_location(module_name, path, loader=loader)
     assert spec is not None
     module = module_from_spec(spec)
@@ -36,16 +38,17 @@ def load_module(kind: str, name: str) -> ModuleType:
     return module
 
 
-def _uncached_loader(name: str, path: str) -> Any:
-    """Of the script as it is now: Python's cache takes one that was written again within a second, to the same size,
-    for the old one."""
+@functools.cache
+def _uncached() -> Callable[[str, str], Any]:
+    """A loader of the script as it is now: Python's cache takes one that was written again within a second, to the same
+    size, for the old one."""
     from importlib.machinery import SourceFileLoader
 
     class Uncached(SourceFileLoader):
         def get_code(self, fullname: str) -> CodeType:
             return self.source_to_code(self.get_data(self.path), self.path)
 
-    return Uncached(name, path)
+    return Uncached
 
 
 def load_program(kind: str, name: str) -> tuple[CodeType, ModuleType]:

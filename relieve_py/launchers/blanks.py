@@ -39,8 +39,9 @@ class Blank:
 class Blanks:
     """Those of one server. As many wait as were launched in the last burst, and one at least."""
 
-    def __init__(self, become: Callable[[Channel], NoReturn]) -> None:
+    def __init__(self, become: Callable[[Channel], NoReturn], made: Callable[[], object]) -> None:
         self._become = become  # in the new process
+        self._made = made  # told when there are as many as there should be
         self._waiting: deque[Blank] = deque()
         self._wanted = 1
         self._launches = 0  # since blanks were last made
@@ -80,6 +81,7 @@ class Blanks:
             self._wanted = min(MOST, max(self._wanted, self._launches))
             if len(self._waiting) >= self._wanted or not self._make():
                 self._refill_at, self._launches = None, 0
+                self._made()
         if self._shrink_at is not None and now >= self._shrink_at:
             self._wanted, self._shrink_at = 1, None
             while len(self._waiting) > 1:

@@ -16,8 +16,6 @@ import time
 import weakref
 from collections.abc import Callable
 
-import attrs
-
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
@@ -93,7 +91,8 @@ class Connection:
         supervisor.watch(ours.fileno(), self._on_ready)
         if preload is not None:
             self._importing = "its preload"
-            self._post(Frame(Kind.PRELOAD, 0, pickle.dumps(attrs.asdict(preload))))
+            order = preload.modules, preload.script, preload.sys_path, preload.cwd
+            self._post(Frame(Kind.PRELOAD, 0, pickle.dumps(order)))
 
     def launch(self, spec: LaunchSpec, observer: Observer, command: list[str] | None) -> None:
         """Ask for a child: forked from the server, or exec'ed as ``command``. Raises OSError."""

@@ -3,6 +3,8 @@
 A fork copies memory, and one thread. A thread that a module has started is not there in the children, but the locks
 that it held are closed for ever; a socket or a pipe would be one and the same in all of them; a process would belong
 to nobody. So each import is looked at, and whatever leaves such a thing behind is refused by its name.
+
+A server that imports nothing does not load this.
 """
 
 from __future__ import annotations
@@ -20,12 +22,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import attrs
-
 from relieve_py.channel import Channel
 from relieve_py.child import loading
 from relieve_py.launchers.reaping import children_of
-from relieve_py.preload import Preload
 from relieve_py.telling import user_traceback
 from relieve_py.wire import Frame, Kind
 
@@ -36,12 +35,12 @@ class Refused(Exception):
     """Raised when what was imported cannot be shared. It says what, and why."""
 
 
-@attrs.frozen
 class Effects:
     """What the imports did to the process itself, which each child has to have, too."""
 
-    env: dict[str, str] = attrs.field(factory=dict)
-    handlers: dict[int, Any] = attrs.field(factory=dict)
+    def __init__(self, env: dict[str, str], handlers: dict[int, Any]) -> None:
+        self.env = env
+        self.handlers = handlers
 
     def take_on(self) -> None:
         """In a child, once its signals are its own. The variables go into the environment that it gets."""
@@ -54,21 +53,21 @@ class Effects:
 
 def preload(channel: Channel, order: Frame) -> Effects:
     """Do what a PRELOAD frame says and tell the parent of it. Ends the process when it must not be forked."""
-    wanted = Preload(**pickle.loads(order.payload))
+    modules, script, sys_path, cwd = pickle.loads(order.payload)
     env, known = dict(os.environ), set(sys.modules)
     for signum in _HANDLED:
         signal.signal(signum, _ignore)
-    sys.path[:] = wanted.sys_path
-    os.chdir(wanted.cwd)
+    sys.path[:] = sys_path
+    os.chdir(cwd)
     try:
-        for name, load in _imports(wanted):
+        for name, load in _imports(modules, script):
             channel.send(Frame(Kind.IMPORTING, 0, name.encode()))
             _import(name, load)
     except Refused as refusal:
         channel.send(Frame(Kind.IMPORTED, 0, pickle.dumps((str(refusal), []))))
         leave()
-    loading.paths_of_preload += [path for path in sys.path if path not in wanted.sys_path]
-    channel.send(Frame(Kind.IMPORTED, 0, pickle.dumps((None, _stamps(wanted, known)))))
+    loading.paths_of_preload += [path for path in sys.path if path not in sys_path]
+    channel.send(Frame(Kind.IMPORTED, 0, pickle.dumps((None, _stamps(script, known)))))
     return Effects(
         {name: value for name, value in os.environ.items() if env.get(name) != value},
         {signum: handler for signum in _HANDLED if (handler := signal.getsignal(signum)) not in (_ignore, None)},
@@ -89,15 +88,15 @@ def leave() -> None:
 # -- the imports -----------------------------------------------------------------------------------
 
 
-def _imports(wanted: Preload) -> Iterator[tuple[str, Callable[[], object]]]:
+def _imports(modules: tuple[str, ...], script: tuple[str, str] | None) -> Iterator[tuple[str, Callable[[], object]]]:
     """Each with the name by which it is told of."""
-    for name in wanted.modules:
+    for name in modules:
         if name.endswith(".py"):
             yield name, functools.partial(_script, name)
         else:
             yield name, functools.partial(importlib.import_module, name)
-    if wanted.script is not None:
-        for statement in _statements(*wanted.script):
+    if script is not None:
+        for statement in _statements(*script):
             yield statement[0], functools.partial(_as_far_as_it_goes, *statement)
 
 
@@ -192,14 +191,14 @@ def _connections() -> set[int]:
     return found
 
 
-def _stamps(wanted: Preload, known: set[str]) -> list[tuple[str, int, int]]:
+def _stamps(script: tuple[str, str] | None, known: set[str]) -> list[tuple[str, int, int]]:
     """The files of which a change makes this server out of date, as they are: those of the imports, but for what is
     installed, since a server may have thousands of these, and they change by an installation only."""
     places = sysconfig.get_paths()
     installed = tuple({places[name] + os.sep for name in ("stdlib", "platstdlib", "purelib", "platlib")})
     files = [getattr(module, "__file__", None) for name, module in list(sys.modules.items()) if name not in known]
-    if wanted.script is not None and wanted.script[0] == "path":
-        files.append(wanted.script[1])
+    if script is not None and script[0] == "path":
+        files.append(script[1])
     stamps = []
     for file in dict.fromkeys(filter(None, files)):
         if file.startswith(installed) or "site-packages" in file:

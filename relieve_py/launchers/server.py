@@ -17,15 +17,14 @@ import signal
 import socket
 import sys
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
-from relieve_py.channel import Channel, take_descriptors
+from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
 from relieve_py.child.rehearsal import rehearse
 from relieve_py.child.streams import reopen_streams
 from relieve_py.launchers.blanks import Blanks
-from relieve_py.launchers.preloading import Effects, preload
 from relieve_py.launchers.reaping import (
     become_group_leader,
     become_subreaper,
@@ -40,14 +39,17 @@ from relieve_py.wire import Frame, Kind
 WAITING = "relieve-blank"
 """How ``ps`` and ``top`` call a child that waits for its task. At most 15 bytes."""
 
+if TYPE_CHECKING:
+    from relieve_py.launchers.preloading import Effects
+
 
 class Server:
     """The loop of the server process."""
 
     def __init__(self, channel: Channel, clean: bool, effects: Effects | None = None) -> None:
         self._clean = clean  # a fresh interpreter, and not a copy of the parent
-        self._effects = effects or Effects()
-        self._blanks = Blanks(self._wait_for_task) if clean else None
+        self._effects = effects  # of what was imported
+        self._blanks = Blanks(self._wait_for_task, self._practise) if clean else None
         self._channel = channel
         self._env = dict(os.environ)  # what every child inherits
         self._children: dict[int, int] = {}  # pid -> number of its launch
@@ -139,6 +141,8 @@ class Server:
             self._leave_server()
             name_process(WAITING)
             rehearse()
+            reopen_streams()  # these, too, are done once before they count
+            self._take_on(dict(self._env))
             while not (frames := channel.receive()):  # all of it, soon, and nothing else
                 continue
             fds = take_descriptors(frames[0])
@@ -156,7 +160,8 @@ class Server:
         if self._blanks is not None:
             self._blanks.close()
         forget_parents_state(clean=self._clean)
-        self._effects.take_on()
+        if self._effects is not None:
+            self._effects.take_on()
 
     def _live(self, fds: list[int], env: dict[str, str]) -> NoReturn:
         """In the new process: live, with those descriptors and that environment."""
@@ -172,7 +177,25 @@ class Server:
         for name, value in env.items():
             if self._env.get(name) != value:
                 os.environ[name] = value
-        os.environ.update(self._effects.env)
+        if self._effects is not None:
+            os.environ.update(self._effects.env)
+
+    def _practise(self) -> None:
+        """Do for nothing what a launch and an exit will need: a fork leaves this process, too, with pages that are
+        copied when they are first written to."""
+        channels = [Channel(end) for end in pair()]
+        try:
+            launch = Frame(Kind.LAUNCH, 0, pickle.dumps((None, self._env)), (), [0, 1, 2])
+            channels[0].post(launch)  # what does not fit stays there
+            for frame in channels[1].receive(socket.MSG_DONTWAIT):
+                pickle.loads(frame.payload)
+                for fd in take_descriptors(frame):
+                    os.close(fd)
+            self._kill_orphans(besides=0)
+            self._reap()
+        finally:
+            for channel in channels:
+                channel.close()
 
     # -- what happens ------------------------------------------------------------------------------
 
@@ -293,6 +316,8 @@ def main(control_fd: int, preloads: int = 0) -> None:
                 frames = channel.receive()
         except EOFError:
             return
+        from relieve_py.launchers.preloading import preload
+
         effects = preload(channel, frames.pop(0))
         _prepare()  # an import may have thought otherwise
     outlive_parent()  # to kill what it leaves behind
