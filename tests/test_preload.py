@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -106,6 +108,11 @@ def test_an_import_does_to_each_child_what_it_would_have_done_there(write: Write
     with CallableTask(script, preload=["shared"]) as task:
         assert task.get("told").result() == ("yes", True, True)
         pid = task.pid
+        server = psutil.Process(pid).parent()
+    assert server is not None
+    deadline = time.monotonic() + 10
+    while server.is_running() and time.monotonic() < deadline:
+        threading.Event().wait(0.005)  # its end is told to the library only
     assert left.read_text().split() == [str(pid)], "run at the end of the child, and nowhere else"
 
 

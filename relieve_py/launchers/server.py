@@ -305,17 +305,28 @@ def _prepare() -> None:
 def main(control_fd: int, preloads: int = 0) -> None:
     """Be the exec'ed server on that inherited descriptor, until the parent is gone; with ``preloads`` it is told first
     what to import."""
-    os.set_inheritable(control_fd, False)
-    channel = Channel(socket.socket(fileno=control_fd))
+    code = 1
+    try:
+        os.set_inheritable(control_fd, False)
+        _serve_clean(Channel(socket.socket(fileno=control_fd)), bool(preloads))
+        code = 0
+    except (EOFError, OSError):  # the parent is gone
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        os._exit(code)  # exit functions of what was imported are the children's
+
+
+def _serve_clean(channel: Channel, preloads: bool) -> None:
     _prepare()
     frames: list[Frame] = []
     effects = None
     if preloads:
-        try:
-            while not frames:
-                frames = channel.receive()
-        except EOFError:
-            return
+        while not frames:
+            frames = channel.receive()
         from relieve_py.launchers.preloading import preload
 
         effects = preload(channel, frames.pop(0))
