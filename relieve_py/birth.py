@@ -13,6 +13,7 @@ from relieve_py.blackbox import BYTES, DUMP_SIGNAL, NO_PROGRESS, STACKS_AT, Prog
 from relieve_py.channel import Channel, pair
 from relieve_py.exits import NOTHING, Remains
 from relieve_py.launchers.base import Launcher, LaunchSpec, Process
+from relieve_py.lending import LendingParent
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.outlet import Outlet
 from relieve_py.outofmemory import OutOfMemoryWatch
@@ -57,7 +58,7 @@ class Cradle:
                 self.outlet.discard()
             raise
         self._page_fd = fd
-        self.channel = Channel(ours)
+        self.channel = Channel(ours, lending=LendingParent(surroundings.lend))
         env = surroundings.environment()
         out, err = (self.outlet.end_of(name) if self.outlet else None for name in ("stdout", "stderr"))
         self.spec = LaunchSpec(

@@ -15,16 +15,19 @@ import select
 import socket
 import sys
 from collections import deque
+from collections.abc import Callable
 
 from relieve_py.errors import ProtocolError
+from relieve_py.lending import LEND, Lending, LendingParent, is_large
 from relieve_py.serializers import Descriptors
-from relieve_py.wire import MAX_DESCRIPTORS, Decoder, Frame, encode
+from relieve_py.wire import MAX_DESCRIPTORS, WISH, Decoder, Frame, Kind, encode
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
 _CTRUNC = int(socket.MSG_CTRUNC)  # as the flag that it is, each look at it would cost 2 µs
 _NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
+_LOST = "descriptors were lost on the way: the limit of open files may be reached"
 _CHUNKS_A_WRITE = 64
 """How many chunks one sendmsg takes; the kernel's limit (IOV_MAX) is 1024, and the gain ends well below."""
 
@@ -44,9 +47,10 @@ def take_descriptors(frame: Frame) -> list[int]:
 class Channel:
     """One end of a channel. ``sock`` is owned: ``close`` closes it."""
 
-    def __init__(self, sock: socket.socket, lossy: bool = False) -> None:
+    def __init__(self, sock: socket.socket, lossy: bool = False, lending: Lending | None = None) -> None:
         self._sock = sock
-        self._lossy = lossy  # frames bring one descriptor at most, and it is -1 where there was no room for it
+        self.lending = lending  # the way of large parts; None: all go through the socket
+        self._lossy = lossy  # frames bring one descriptor at most, which may be -1: there was no room for it
         self._decoder = Decoder()
         self._arrived: deque[int] = deque()  # descriptors whose frame is not complete yet
         self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
@@ -104,13 +108,37 @@ class Channel:
             raise ProtocolError("a frame needs more memory than there is") from None
         if self._arrived or decoder.announced:
             self._hand_out_descriptors(frames)
+        for frame in frames:
+            if frame.flags >= WISH:
+                return self._make_whole(frames)
         return frames
+
+    def _make_whole(self, frames: list[Frame]) -> list[Frame]:
+        """The frames with the parts of them that came by another way, without those that are about that way."""
+        whole: list[Frame] = []
+        for frame in frames:
+            try:
+                if frame.flags < WISH or self._take_lent(frame):
+                    whole.append(frame)
+            except ProtocolError as error:
+                if not whole:
+                    raise
+                self._decoder.broken = error
+                break
+        return whole
+
+    def _take_lent(self, frame: Frame) -> bool:
+        if self.lending is None:
+            raise ProtocolError(f"a frame with flags {frame.flags:#x} came where nothing is lent")
+        return self.lending.came(frame)
 
     def _hand_out_descriptors(self, frames: list[Frame]) -> None:
         """Each frame gets what it announces; what is left can only be for the one that is not complete."""
         # Looked at before any frame has its own, so that close() finds them all.
         announced = sum(len(frame.fds) for frame in frames)
         if announced > len(self._arrived):
+            if -1 in self._arrived:
+                raise ProtocolError(_LOST)
             raise ProtocolError("a frame announces descriptors that did not come")
         if len(self._arrived) - announced > (MAX_DESCRIPTORS if self._decoder.midway else 0):
             raise ProtocolError("descriptors came that no frame announces")
@@ -118,6 +146,8 @@ class Channel:
             if frame.fds:
                 owner = Descriptors([self._arrived.popleft() for _ in frame.fds])
                 frame.fds, frame.owner = owner.fds, owner
+                if -1 in owner.fds and not self._lossy and frame.kind != Kind.SEGMENT:
+                    raise ProtocolError(_LOST)
 
     def _take_descriptors(self, ancillary: list[tuple[int, int, bytes]], flags: int) -> None:
         for level, kind, data in ancillary:
@@ -128,10 +158,8 @@ class Channel:
                     for fd in fds:
                         os.set_inheritable(fd, False)
                 self._arrived.extend(fds)
-        if flags & _CTRUNC and self._lossy:
+        if flags & _CTRUNC:
             self._arrived.append(-1)
-        elif flags & _CTRUNC:
-            raise ProtocolError("descriptors were lost on the way: the limit of open files may be reached")
 
     # -- sending: one thread at a time -------------------------------------------------------------
 
@@ -140,6 +168,12 @@ class Channel:
 
         Raises EncodeError when the frame may not travel; a lost connection is found by the receiving side.
         """
+        if self.lending is not None and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
+            frame = self.lending.lend(frame)
+            self._pay()
+        return self._post(frame)
+
+    def _post(self, frame: Frame) -> bool:
         chunks = encode(frame)
         first: Frame | None = frame
         if len(chunks) == 1 and not self._out and not frame.fds:  # most often it goes at once, and as a whole
@@ -156,6 +190,26 @@ class Channel:
             self.queued += view.nbytes
             first = None
         return self.flush()
+
+    def _pay(self) -> None:
+        while isinstance(self.lending, LendingParent) and self.lending.owed:
+            self._post(self.lending.owed.popleft())
+
+    def attend(self, wake: Callable[[], object]) -> None:
+        """``wake`` is called, by whoever sends or receives, when ``tend`` has to be called soon."""
+        if isinstance(self.lending, LendingParent):
+            self.lending.attend(wake)
+
+    def tend(self, late: bool) -> bool:
+        """See ``LendingParent.tend``; and send what that owes."""
+        again = isinstance(self.lending, LendingParent) and self.lending.tend(late)
+        self._pay()
+        return again
+
+    @property
+    def kept(self) -> int:
+        """Bytes of memory that count as the child's, and are there only to be used again."""
+        return self.lending.kept if isinstance(self.lending, LendingParent) else 0
 
     def flush(self) -> bool:
         """Write what the socket takes now; True when nothing is left."""
@@ -186,6 +240,8 @@ class Channel:
         """
         if self.torn:
             raise BrokenPipeError("the channel was torn by an exception in the middle of a frame")
+        if self.lending is not None and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
+            frame = self.lending.lend(frame)
         chunks = encode(frame)
         try:
             self.torn = True
@@ -233,6 +289,8 @@ class Channel:
     def close(self) -> None:
         """Close the socket and every descriptor that no frame has claimed."""
         self._sock.close()
+        if self.lending is not None:
+            self.lending.close()
         self._out.clear()
         self.queued = 0
         while self._arrived:

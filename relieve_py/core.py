@@ -79,6 +79,7 @@ class Core:
             tail=self.tail,
             script=self.script,
             preload=preload,
+            lend=options.limits.address_space is None and options.limits.open_files is None,
         )
         policy = restart_policy(options.restart, default) if startable else NEVER
         supervisor = self.supervisor = shared()

@@ -48,5 +48,5 @@ class MemoryGuard:
                 return
             self.attend()
         size = resident_bytes(pid) if pid is not None else None
-        if size is not None and size > self._most:
+        if size is not None and (size := size - birth.channel.kept) > self._most:
             self._exceeded(birth, size)

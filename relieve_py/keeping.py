@@ -58,7 +58,7 @@ class Keeper:
         if self._table.running:
             return
         life, upkeep, now = self._host.life, self.upkeep, self._supervisor.now()
-        resident = resident_bytes(life.pid) if life.pid is not None and upkeep.policy.rss is not None else None
+        resident = self._resident(life.pid) if life.pid is not None and upkeep.policy.rss is not None else None
         idle = None if self._table.waiting else upkeep.idle(now)
         if (reason := upkeep.reason(now, resident)) is not None:
             if reason == "end":
@@ -68,6 +68,11 @@ class Keeper:
             self._host.carry_out(leave, after)
         elif idle is not None:
             self._host.carry_out(life.rest(now, idle), after)
+
+    def _resident(self, pid: int) -> int | None:
+        """Its memory, without what is kept only for the next large message."""
+        size, birth = resident_bytes(pid), self._line.birth
+        return size - birth.channel.kept if size is not None and birth is not None else size
 
     def _look_again(self, generation: int) -> None:
         """I/O thread: it may be too old, idle or busy for too long."""

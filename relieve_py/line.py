@@ -8,6 +8,7 @@ from typing import Protocol
 
 from relieve_py import locks
 from relieve_py.birth import Birth
+from relieve_py.lending import COOL
 from relieve_py.supervisor import Supervisor
 from relieve_py.turns import Turns
 from relieve_py.wire import Frame
@@ -65,6 +66,7 @@ class Line:
         self.birth = birth
         self._parked = False
         self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
+        birth.channel.attend(functools.partial(self._supervisor.post, self._tend, birth))
 
     def close(self, birth: Birth) -> None:
         """Let go of the child."""
@@ -215,6 +217,16 @@ class Line:
             self._supervisor.post(self._station.died, *death)
 
     # -- on the I/O thread -------------------------------------------------------------------------
+
+    def _tend(self, birth: Birth, late: bool = False) -> None:
+        """Large parts were lent, or could have been; ``late``: that was a while ago."""
+        with self.lock:
+            if birth is not self.birth or birth.hung_up:
+                return
+            again = birth.channel.tend(late)
+            self._update_interest()
+        if again:
+            self._supervisor.at(self._supervisor.now() + COOL, self._tend, birth, True)
 
     def _on_channel(self, birth: Birth) -> None:
         """The channel can be read or written."""

@@ -16,18 +16,17 @@ import os
 import pickle
 import sys
 import threading
-import weakref
 from collections.abc import Callable, Sequence
 from types import AsyncGeneratorType, CellType, CodeType, FunctionType, GeneratorType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.wire import MAX_BUFFERS, Frame, check_size
+from relieve_py.splicing import dump, is_spliced, large_bytes, load
+from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size
 
 OUT_OF_BAND = 16384
 """Buffers from this many bytes on travel beside the pickle. Less: more parts a frame; more: more copying."""
-
-Bytes = bytes | bytearray | memoryview
 
 
 class Descriptors:
@@ -118,15 +117,23 @@ class PickleSerializer:
         def beside(buffer: pickle.PickleBuffer) -> bool:
             return _beside(buffer, buffers)
 
+        large = large_bytes((obj,))
         try:
-            data = pickle.dumps(obj, 5, buffer_callback=beside)
+            if large:
+                data, buffers = dump(obj, beside, buffers, large)
+            else:
+                data = pickle.dumps(obj, 5, buffer_callback=beside)
         except Exception:
             return _encode_rich(obj)
-        if b"__main__" in data:  # a name of __main__ means another thing on the other side
+        if (
+            data.rfind(b"__main__") >= 0
+        ):  # (which is faster than `in`) a name of __main__ means another thing on the other side
             return _encode_rich(obj)
         return Payload(data, buffers)
 
     def decode(self, payload: Payload) -> Any:
+        if is_spliced(payload.data):  # never with descriptors
+            return load(payload.data, payload.buffers)
         if payload.descriptors is None:
             return pickle.loads(payload.data, buffers=payload.buffers)
         _arriving.fds = payload.descriptors.fds
@@ -309,11 +316,11 @@ class _RichPickler(pickle.Pickler):
 
     def reducer_override(self, obj: Any) -> Any:
         if isinstance(obj, type):
-            return NotImplemented if _importable(obj) else _reduce_class(obj)
+            return NotImplemented if importable(obj) else reduce_class(obj)
         if isinstance(obj, FunctionType):
-            return NotImplemented if _importable(obj) else (_load_by_value, (_dump_by_value(obj),))
+            return NotImplemented if importable(obj) else (load_by_value, (dump_by_value(obj),))
         if isinstance(obj, (ModuleType, CodeType, CellType, MappingProxyType)):
-            return _load_by_value, (_dump_by_value(obj),)
+            return load_by_value, (dump_by_value(obj),)
         if isinstance(obj, (GeneratorType, AsyncGeneratorType, Streamed)):
             return _reduce_stream(obj)
         return _reduce_plain(obj, self._fds)
@@ -384,17 +391,6 @@ def _rebuild_text(binary: Any, encoding: str, errors: str, line_buffering: bool)
     return io.TextIOWrapper(binary, encoding, errors, line_buffering=line_buffering)
 
 
-def _importable(obj: Any) -> bool:
-    """True when the other side finds the same function or class by its module and name."""
-    module = getattr(obj, "__module__", None)
-    if module is None or module == "__main__":
-        return False
-    found: Any = sys.modules.get(module)
-    for name in obj.__qualname__.split("."):
-        found = getattr(found, name, None)
-    return found is obj
-
-
 def _encode_rich(obj: Any) -> Payload:
     fds: list[int] = []
     owner = Descriptors(fds)  # closes what was taken when encoding fails half-way
@@ -406,64 +402,11 @@ def _encode_rich(obj: Any) -> Payload:
         raise  # dill cannot send it either
     except Exception as error:
         try:
-            return Payload(_dump_by_value(obj))
+            return Payload(dump_by_value(obj))
         except Exception:
             raise error from None
     # Not getbuffer(): the collector may close the file before its view, and that is an error nobody can catch.
     return Payload(file.getvalue(), buffers, owner if fds else None)
-
-
-def _dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
-    """dill's pickle of ``obj``. Classes are sent so that each side knows its own again, see _reduce_class."""
-    import dill
-
-    class ByValue(dill.Pickler):  # type: ignore[misc] # dill is untyped
-        def reducer_override(self, part: Any) -> Any:
-            if isinstance(part, type) and part not in within and not _importable(part):
-                return _reduce_class(part, within)
-            return NotImplemented
-
-    file = io.BytesIO()
-    try:
-        ByValue(file, protocol=5, recurse=True).dump(obj)
-    except RecursionError:  # a closure that holds itself: dill manages that only with all of its globals
-        file = io.BytesIO()
-        ByValue(file, protocol=5, recurse=False).dump(obj)
-    return file.getvalue()
-
-
-def _load_by_value(data: bytes) -> Any:
-    import dill
-
-    return dill.loads(data, ignore=True)
-
-
-# A class sent by value is known on both sides by a token, so that it comes back as the class that left, and
-# ``except MyError`` works for a class of the user's __main__.
-_token_of_class: weakref.WeakKeyDictionary[type, tuple[str, bytes]] = weakref.WeakKeyDictionary()
-_rebuilding = threading.RLock()  # owner: the thread that rebuilds a class, so that no two make the same
-_class_of_token: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
-
-
-def _reduce_class(cls: type, within: frozenset[type] = frozenset()) -> Any:
-    if getattr(sys.modules.get("builtins"), cls.__name__, None) is cls or cls.__module__ == "builtins":
-        return NotImplemented
-    known = _token_of_class.get(cls)
-    if known is None:
-        known = os.urandom(16).hex(), _dump_by_value(cls, within | {cls})
-        _token_of_class[cls] = known
-        _class_of_token[known[0]] = cls
-    return _rebuild_class, known
-
-
-def _rebuild_class(token: str, data: bytes) -> type:
-    with _rebuilding:
-        cls = _class_of_token.get(token)
-        if cls is None:
-            cls = _load_by_value(data)
-            _token_of_class[cls] = token, data
-            _class_of_token[token] = cls
-    return cls
 
 
 # -- the part that cannot be sent ------------------------------------------------------------------

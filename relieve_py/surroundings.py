@@ -29,6 +29,8 @@ class Surroundings:
     """What the script is called, for names of files."""
     preload: Preload | None = None
     """What is imported before they are made; None: nothing."""
+    lend: bool = True
+    """Whether large parts of messages may lie in memory that it shares, which takes of its address space and files."""
 
     def environment(self) -> dict[str, str]:
         """The whole environment of a child that is launched now."""

@@ -19,6 +19,7 @@ from enum import IntEnum
 
 from relieve_py.errors import EncodeError, ProtocolError
 
+Bytes = bytes | bytearray | memoryview
 VERSION = 1
 MAX_FRAME = 1 << 32
 """The largest frame, in bytes. More lets one child hold more of the parent's memory; less refuses honest results."""
@@ -35,6 +36,9 @@ items; less: less memory."""
 
 FED_ERROR, FED_OVER = 1, 2
 """Flags of a FED frame: its payload is the error of what produces the items; or the call is over."""
+
+LENT, WISH = 0x80, 0x40
+"""Flags of any frame to or from a child: its large parts lie in a segment; or would, if there were one. See lending."""
 
 HEADER = struct.Struct("<BBBBIQQ")
 HEADER_BYTES = HEADER.size
@@ -70,6 +74,7 @@ class Kind(IntEnum):
     DRAIN = 25  # child: another in my place, once what is here is finished
     RETIRE = 26  # child: I want to leave for good, once what is here is finished
     RECORD = 27  # child: a log record, as JSON
+    SEGMENT = 28  # parent: shared memory for large parts; see lending
     # between the parent and the helper process that launches and reaps
     LAUNCH = 32
     LAUNCHED = 33
@@ -91,8 +96,8 @@ class Frame:
         self,
         kind: int,
         number: int = 0,
-        payload: bytes | bytearray | memoryview = b"",
-        buffers: Sequence[bytes | bytearray | memoryview] = (),
+        payload: Bytes = b"",
+        buffers: Sequence[Bytes] = (),
         fds: Sequence[int] = (),
         flags: int = 0,
         owner: object = None,
@@ -115,25 +120,25 @@ class Frame:
 _KINDS = frozenset(int(kind) for kind in Kind)
 
 
-def encode(frame: Frame) -> list[bytes | bytearray | memoryview]:
+def encode(frame: Frame) -> list[Bytes]:
     """The frame as chunks to write one after the other; large parts are not copied.
 
     Raises EncodeError when it is larger than MAX_FRAME, or has too many buffers or descriptors.
     """
     payload, buffers = frame.payload, frame.buffers
-    nbytes = _size(payload)
+    nbytes = size_of(payload)
     if not buffers:
         if nbytes > MAX_FRAME or len(frame.fds) > MAX_DESCRIPTORS:
             check_size(nbytes, 0, len(frame.fds))
         head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, 0, frame.number, nbytes)
         return [b"".join((head, payload))] if nbytes <= _JOIN_BELOW else [head, payload]
-    lengths = [_size(buffer) for buffer in buffers]
+    lengths = [size_of(buffer) for buffer in buffers]
     check_size(nbytes + sum(lengths), len(lengths), len(frame.fds))
     head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, len(lengths), frame.number, nbytes)
     return [head + struct.pack(f"<{len(lengths)}Q", *lengths), payload, *buffers]
 
 
-def _size(part: bytes | bytearray | memoryview) -> int:
+def size_of(part: Bytes) -> int:
     """In bytes; ``len`` of a memoryview counts items."""
     return part.nbytes if isinstance(part, memoryview) else len(part)
 
@@ -252,15 +257,20 @@ class Decoder:
 
 
 class _LargeFrame:
-    """A frame on its way in, each part of which has memory of its own."""
+    """A frame on its way in, each part of which has memory of its own; or all of them together, if they are small."""
 
     GROW = 1 << 24
     """Parts up to so many bytes are made at once, larger ones double as they arrive: memory is at most twice what has
     arrived, or this. Less: more steps; more: a header alone costs more."""
+    TOGETHER = 1 << 18
+    """Parts that have so many bytes at most have one memory, which is there until the last is gone. Less: more steps;
+    more: a small part that is kept keeps more with it."""
 
     def __init__(self, frame: Frame, lengths: tuple[int, ...]) -> None:
         self.frame = frame
-        self._lengths = lengths
+        self._all = lengths
+        nbytes = sum(lengths)
+        self._lengths = lengths if len(lengths) == 1 or nbytes > self.TOGETHER else (nbytes,)
         self._parts: list[bytearray] = []
         self._view = memoryview(b"")  # what space() gave away; while it is in use a part cannot grow
         self.complete = False
@@ -297,10 +307,22 @@ class _LargeFrame:
             self._parts.append(self._part)
             if len(self._parts) == len(self._lengths):
                 self.complete = True
-                self.frame.payload = self._parts[0]
-                self.frame.buffers = tuple(self._parts[1:])
+                self._hand_out()
             else:
                 self._begin_part()
+
+    def _hand_out(self) -> None:
+        """The frame gets its parts."""
+        frame, parts = self.frame, self._parts
+        if len(parts) == len(self._all):
+            frame.payload, frame.buffers = parts[0], tuple(parts[1:])
+            return
+        view, place, buffers = memoryview(parts[0]), self._all[0], []
+        frame.payload = bytes(view[:place])
+        for length in self._all[1:]:
+            buffers.append(view[place : place + length])
+            place += length
+        frame.buffers = tuple(buffers)
 
     def _begin_part(self) -> None:
         """Memory for the next part, or for so much of it that doubling a few times makes it whole."""

@@ -56,6 +56,8 @@ class Situation:
         self.exceeded: list[int] = []
         self.lock, self.birth = threading.Lock(), self
         self.process: Any = self
+        self.channel: Any = self
+        self.kept = 0
         self.pid = 7
         monkeypatch.setattr(guard, "resident_bytes", self._look)
         line: Any = self
@@ -109,6 +111,15 @@ def test_it_tells_of_a_child_above_the_limit(situation: Situation, size: int | N
     situation.size = size
     situation.next_timer()
     assert situation.exceeded == told
+
+
+def test_memory_that_is_kept_only_for_the_next_message_does_not_count(situation: Situation) -> None:
+    situation.kept = 30
+    for size in (130, 131):
+        situation.guard.attend()
+        situation.size = size
+        situation.next_timer()
+    assert situation.exceeded == [101]
 
 
 def test_a_child_that_is_not_there_yet_is_waited_for(situation: Situation) -> None:

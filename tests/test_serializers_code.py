@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from serializing import PICKLE, round_trip
 
-from relieve_py import serializers
+from relieve_py import byvalue
 from relieve_py.serializers import (
     Payload,
 )
@@ -169,14 +169,14 @@ def test_threads_that_meet_a_class_for_the_first_time_agree_on_it(
     """
     data = run_program(tmp_path, code)
     both_load = threading.Barrier(2)
-    load = serializers._load_by_value
+    load = byvalue.load_by_value
 
     def load_with_the_other(data: bytes) -> Any:
         with contextlib.suppress(threading.BrokenBarrierError):  # the other waits for this one: that is the way
             both_load.wait(0.5)
         return load(data)
 
-    monkeypatch.setattr(serializers, "_load_by_value", load_with_the_other)
+    monkeypatch.setattr(byvalue, "load_by_value", load_with_the_other)
     found: list[type] = []
     workers = [threading.Thread(target=lambda: found.append(type(PICKLE.decode(Payload(data))))) for _ in range(2)]
     for worker in workers:

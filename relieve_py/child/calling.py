@@ -222,6 +222,7 @@ class Caller:
         payload = Payload.of_frame(frame)
         method, id, created_at, args, kwargs = decode(child.serializer, payload, "the arguments")
         del payload
+        frame.payload, frame.buffers = b"", ()  # the memory that they lay in can be used again while the call runs
         try:
             function = child.exports.find(method)
         except LookupError:

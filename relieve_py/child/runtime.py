@@ -41,6 +41,7 @@ from relieve_py.child.process import (
 )
 from relieve_py.child.streams import buffer_lines
 from relieve_py.errors import EncodeError
+from relieve_py.lending import LendingChild
 from relieve_py.poller import make_poller
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload
@@ -69,7 +70,7 @@ class Child:
         self.argv: list[Any] = []
         self.requests: dict[int, Request] = {}
         self.exports = Exports({}, ())
-        self._channel = Channel(sock)
+        self._channel = Channel(sock, lending=LendingChild())
         self._reading = threading.Lock()  # owner: the thread that receives
         self._writing = threading.Lock()  # owner: the thread that sends
         self._main_sends = self._interrupted_meanwhile = False

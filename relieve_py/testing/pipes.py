@@ -108,6 +108,18 @@ class ParentEnd(Source):
         self.look()
         return frames
 
+    def attend(self, wake: Callable[[], object]) -> None:
+        """Nothing is lent: there is one memory."""
+
+    def tend(self, late: bool) -> bool:
+        """Nothing is lent."""
+        return False
+
+    @property
+    def kept(self) -> int:
+        """Nothing is kept."""
+        return 0
+
     def close(self) -> None:
         """No more of it."""
         if self._fd < 0:

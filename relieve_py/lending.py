@@ -1,0 +1,236 @@
+"""Frames whose large parts lie in a segment: what is lent, how a frame says so, and who makes the segments.
+
+The parent makes both segments of a channel, when the first large parts come along, which travel in the frame itself.
+A frame that is lent has LENT among its flags, and all of its buffers are in one block, in order, and its payload before
+them if that is large. What is left of its payload ends in the lengths of those parts (u64 each), and a tail::
+
+     +-----------+-------------+------------+-------------+--------------------+
+     | use (u64) | start (u64) | slot (u32) | parts (u32) | payload, too (u32) |
+     +-----------+-------------+------------+-------------+--------------------+
+
+Whatever goes wrong here, frames go as they are. A frame that names what was not lent is a ProtocolError.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections import deque
+from collections.abc import Callable
+
+from relieve_py.blocks import Block
+from relieve_py.errors import ProtocolError
+from relieve_py.segments import PAGE, Borrower, Lender, Share, padded
+from relieve_py.serializers import OUT_OF_BAND, Descriptors
+from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Frame, Kind, size_of
+
+LEND = 1 << 17
+"""Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
+through the socket, which needs a read and a write for each piece that fits into it."""
+COOL = 5.0
+"""Seconds after which memory is given back that was not lent meanwhile. Less: who uses it again has to wait for fresh
+memory; more: it is kept for longer."""
+
+WRITE, READ, TRIM = 1, 2, 3
+"""The number of a SEGMENT frame: a segment for the child to write into, one for it to read from, or the place (u64)
+from which on the memory that it does not lend is to be given back."""
+
+_TAIL = struct.Struct("<QQIII")
+
+
+class Lending:
+    """One end of a channel, as far as its segments go. One thread may send while another receives."""
+
+    def __init__(self) -> None:
+        self.lender: Lender | None = None
+        self.borrower: Borrower | None = None
+
+    def lend(self, frame: Frame) -> Frame:
+        """What is to be sent for a frame with large parts: that these are lent, or the frame as it is."""
+        raise NotImplementedError
+
+    def came(self, frame: Frame) -> bool:
+        """Look at a frame with LENT or WISH, and make it whole; False when it was meant for this. Raises
+        ProtocolError."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Nothing more is sent or received. What has come can be seen until its last view is gone."""
+        borrower, self.borrower, self.lender = self.borrower, None, None
+        if borrower is not None:
+            borrower.close()
+
+    def _open(self, frame: Frame) -> int:
+        """Put the parts that are lent back into the frame; where their block ends. Raises ProtocolError."""
+        payload = frame.payload
+        start_of_tail = len(payload) - _TAIL.size
+        if self.borrower is None or start_of_tail < 0 or frame.buffers:
+            raise ProtocolError("a frame names what was not lent")
+        use, start, slot, count, whole = _TAIL.unpack_from(payload, start_of_tail)
+        rest = start_of_tail - 8 * count
+        if rest < 0 or not 0 < count <= MAX_BUFFERS + whole or whole > 1 or (whole and rest):
+            raise ProtocolError(f"a frame names {count} parts in {len(payload)} bytes")
+        lengths = struct.unpack_from(f"<{count}Q", payload, rest)
+        block = Block(start, start + sum(map(padded, lengths)), slot, use)
+        view, place, parts = self.borrower.borrow(block), 0, []
+        for length in lengths:
+            parts.append(view[place : place + length])
+            place += padded(length)
+        frame.flags &= ~LENT
+        frame.payload = parts.pop(0) if whole else payload[:rest]
+        frame.buffers = tuple(parts)
+        return block.end
+
+
+def _lent(lender: Lender, frame: Frame) -> tuple[Frame, int]:
+    """The frame that says that the large parts of this one are lent, and where they end; or this, and 0."""
+    payload, parts = frame.payload, frame.buffers
+    whole = size_of(payload) >= OUT_OF_BAND
+    if whole:
+        parts = (payload, *parts)
+    block = lender.lend(parts)
+    if block is None:
+        return frame, 0
+    lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
+    tail = _TAIL.pack(block.use, block.start, block.slot, len(parts), whole)
+    rest = b"".join((b"" if whole else payload, lengths, tail))
+    return Frame(frame.kind, frame.number, rest, (), frame.fds, frame.flags | LENT, frame.owner), block.end
+
+
+def is_large(frame: Frame) -> bool:
+    """True when it should be lent."""
+    nbytes = size_of(frame.payload)
+    return (nbytes if nbytes >= OUT_OF_BAND else 0) + sum(map(size_of, frame.buffers)) >= LEND
+
+
+class LendingParent(Lending):
+    """The parent's end, which makes the segments, and has memory given back that was not used for a while.
+
+    ``owed`` are frames that have to be sent, in the order that they are there. ``may``: it may make any.
+    """
+
+    def __init__(self, may: bool = True) -> None:
+        super().__init__()
+        self._may = may
+        self.owed: deque[Frame] = deque()
+        self._shares: list[Share] = []
+        self._wake: Callable[[], object] | None = None  # has tend() called soon
+        self._awake = self._cooling = False  # that was called; it will be called late
+        self._down = self._up = PAGE  # where the highest block ended that was lent since then
+        self._above = PAGE  # where the memory of the child's lender may end
+
+    def attend(self, wake: Callable[[], object]) -> None:
+        """``wake`` is called, by whoever sends or receives, when ``tend`` has to be called soon."""
+        self._wake, self._awake, self._cooling = wake, False, False
+        if self.lender is not None or self.borrower is not None:
+            self._call()
+
+    def lend(self, frame: Frame) -> Frame:
+        if self.lender is None:
+            if self._may:
+                self._make_lender()
+            return frame
+        frame, end = _lent(self.lender, frame)
+        if end:
+            self._down = max(self._down, end)
+            if not self._cooling:
+                self._call()
+        return frame
+
+    def came(self, frame: Frame) -> bool:
+        if frame.kind == Kind.SEGMENT:
+            raise ProtocolError("a child makes no segments")
+        if frame.flags & WISH:
+            frame.flags &= ~WISH
+            if self.borrower is None and self._may:
+                self._make_borrower()
+        if frame.flags & LENT:
+            self._up = max(self._up, self._open(frame))
+            self._above = max(self._above, self._up)
+            if not self._cooling:
+                self._call()
+        return True
+
+    def tend(self, late: bool) -> bool:
+        """There are frames that are owed, or segments in use; ``late``: COOL seconds ago there were. True when this has
+        to be called late once more."""
+        self._awake = False
+        if not late:
+            late, self._cooling = not self._cooling, True
+            return late
+        self._cooling = False
+        (down, self._down), (up, self._up) = (self._down, PAGE), (self._up, PAGE)
+        if self.lender is not None:
+            self.lender.trim(down)
+        if up < self._above:
+            self._above = up
+            self.owed.append(Frame(Kind.SEGMENT, TRIM, up.to_bytes(8, "little"), flags=LENT))
+        self._cooling = down > PAGE or up > PAGE
+        return self._cooling
+
+    @property
+    def kept(self) -> int:
+        """Bytes of memory that count as the child's, and are there only to be used again."""
+        return (self.lender.kept if self.lender is not None else 0) + self._above - PAGE
+
+    def close(self) -> None:
+        super().close()
+        self._wake = None
+        self.owed.clear()
+        self._shares.clear()
+
+    def _call(self) -> None:
+        if self._wake is not None and not self._awake:
+            self._awake = True
+            self._wake()
+
+    def _make_lender(self) -> None:
+        try:
+            share = Share()
+            lender = Lender(share.fd)
+        except OSError:
+            return
+        self._shares.append(share)
+        self.owed.append(Frame(Kind.SEGMENT, READ, fds=(share.fd,), flags=LENT, owner=lender))
+        self.lender = lender
+
+    def _make_borrower(self) -> None:
+        try:
+            share = Share()
+            owner = Descriptors([share.fd])
+            borrower = Borrower(share.fd)
+        except OSError:
+            return
+        self._shares.append(share)
+        self.borrower = borrower
+        self.owed.append(Frame(Kind.SEGMENT, WRITE, fds=owner.fds, flags=LENT, owner=owner))
+        self._call()
+
+
+class LendingChild(Lending):
+    """The child's end, which takes what it is given, and says when it would use more."""
+
+    def lend(self, frame: Frame) -> Frame:
+        if self.lender is None:
+            frame.flags |= WISH
+            return frame
+        return _lent(self.lender, frame)[0]
+
+    def came(self, frame: Frame) -> bool:
+        if frame.kind != Kind.SEGMENT:
+            self._open(frame)
+            return True
+        if frame.number == TRIM and self.lender is not None:
+            self.lender.trim(int.from_bytes(frame.payload, "little"))
+        elif frame.number in (WRITE, READ) and isinstance(frame.owner, Descriptors):
+            self._take(frame.number, frame.owner)
+        return False
+
+    def _take(self, number: int, owner: Descriptors) -> None:
+        try:
+            if number == READ:
+                self.borrower = Borrower(owner.fds[0])
+            else:
+                self.lender = Lender(os.dup(owner.fds[0]))
+        except OSError:  # the descriptor was lost on the way, or there is no memory: all goes on without
+            return

@@ -1,0 +1,136 @@
+"""Large bytes objects are not copied into a pickle, and arrive as they were, wherever they are."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import struct
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from serializing import PICKLE, round_trip, travel
+
+from relieve_py import splicing
+from relieve_py.serializers import Payload, decode, encode
+from relieve_py.splicing import DEEP, MANY, SPLICE, large_bytes
+from relieve_py.wire import MAX_BUFFERS
+
+LARGE = bytes(range(256)) * (SPLICE // 256)
+leaves = st.one_of(
+    st.sampled_from([LARGE, LARGE[:-1], LARGE + b"x", b"", "text" * SPLICE, None]),
+    st.integers(),
+    st.binary(max_size=20),
+    st.sampled_from([LARGE, LARGE + b"y"]).map(bytearray),
+    st.sampled_from([LARGE, b"small"]).map(pickle.PickleBuffer),
+)
+objects = st.recursive(
+    leaves,
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.tuples(inner, inner), st.dictionaries(st.text(max_size=3), inner, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+def plain(obj: Any) -> Any:
+    """With the content of buffers in their place."""
+    if isinstance(obj, (pickle.PickleBuffer, memoryview)):
+        return bytes(obj)
+    if isinstance(obj, dict):
+        return {key: plain(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return type(obj)(map(plain, obj))
+    return bytes(obj) if isinstance(obj, bytearray) else obj
+
+
+@given(objects)
+def test_whatever_holds_large_bytes_arrives_equal(obj: Any) -> None:
+    assert plain(round_trip(obj)) == plain(obj)
+
+
+@pytest.mark.parametrize("wrap", [lambda it: it, lambda it: (it,), lambda it: [{"a": (it,)}]])
+def test_large_bytes_are_not_copied(wrap: Any) -> None:
+    payload = encode(PICKLE, wrap(LARGE))
+    assert payload.buffers[0] is LARGE
+    assert len(payload.data) < 200
+
+
+def test_the_same_bytes_twice_are_sent_once_and_arrive_as_one() -> None:
+    payload = encode(PICKLE, [LARGE, LARGE])
+    assert len(payload.buffers) == 1
+    first, second = decode(PICKLE, travel(payload), "it")
+    assert first is second
+
+
+def test_bytes_too_deep_or_among_too_many_things_travel_in_the_pickle() -> None:
+    deep: Any = LARGE
+    for _ in range(DEEP + 1):
+        deep = [deep]
+    for obj in (deep, [LARGE] + [None] * MANY):
+        payload = encode(PICKLE, obj)
+        assert not payload.buffers
+        assert decode(PICKLE, travel(payload), "it") == obj
+
+
+def test_more_large_bytes_than_a_frame_has_places_for_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(splicing, "MAX_BUFFERS", 3)
+    several = [bytes([n]) * SPLICE for n in range(5)]
+    payload = encode(PICKLE, several)
+    assert len(payload.buffers) == 3 < MAX_BUFFERS
+    assert decode(PICKLE, travel(payload), "it") == several
+
+
+def test_a_bytearray_that_changes_while_the_call_waits_is_sent_as_it_was() -> None:
+    """It could even change its size, and what was announced of it would not be true."""
+    changing = bytearray(LARGE)
+    payload = encode(PICKLE, [LARGE, changing])
+    changing.clear()
+    assert decode(PICKLE, travel(payload), "it") == [LARGE, LARGE]
+
+
+def test_a_class_of_main_goes_by_value_although_there_are_large_bytes() -> None:
+    class Here:
+        pass
+
+    Here.__module__ = "__main__"
+    found, large = round_trip([Here, LARGE])
+    assert (found.__name__, large) == ("Here", LARGE)
+
+
+def test_a_search_goes_no_deeper_than_it_says() -> None:
+    assert large_bytes([LARGE, [LARGE[:-1], {"a": LARGE}]]) == {id(LARGE)}
+    assert large_bytes([[LARGE]], 0) == set()
+
+
+def spoiled() -> Iterator[tuple[bytes, list[bytes]]]:
+    payload = encode(PICKLE, [LARGE, 1, b"z" + LARGE])
+    data, buffers = bytes(payload.data), [bytes(buffer) for buffer in payload.buffers]
+    yield data, buffers[:1]
+    yield data, [buffers[1], buffers[0]]
+    yield data[:3], buffers
+    yield data[:20], buffers
+    yield data[:-3], buffers
+    yield data[:1] + struct.pack("<I", 2**32 - 1) + data[5:], buffers
+    yield data[:1] + struct.pack("<I", 0) + data[5:], buffers
+    yield data[:5] + struct.pack("<Q", 2**63) + data[13:], buffers
+    yield b"\0", []
+
+
+@pytest.mark.parametrize(("data", "buffers"), list(spoiled()))
+def test_what_no_pickler_has_written_is_refused(data: bytes, buffers: list[bytes]) -> None:
+    with pytest.raises(Exception, match=r"\w"):
+        PICKLE.decode(Payload(data, buffers))
+
+
+@given(st.data())
+def test_a_spliced_pickle_with_a_flaw_gives_an_exception_or_an_object(data: Any) -> None:
+    payload = encode(PICKLE, (LARGE, [LARGE[1:] + b"x"]))
+    spoilt = bytearray(payload.data)
+    for _ in range(data.draw(st.integers(1, 3))):
+        spoilt[data.draw(st.integers(0, len(spoilt) - 1))] = data.draw(st.sampled_from([0, 1, 40, 0x80, 255]))
+    with contextlib.suppress(Exception):
+        PICKLE.decode(Payload(bytes(spoilt), payload.buffers))
+    assert plain(decode(PICKLE, payload, "it"))[0] == LARGE  # what it was read from is as it was
