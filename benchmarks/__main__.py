@@ -18,14 +18,16 @@ from typing import Any
 
 from benchmarks.suite import rounds
 from benchmarks.suite.catalogue import WORKS
+from benchmarks.suite.charts import draw
 from benchmarks.suite.figures import is_ours
 from benchmarks.suite.machine import about
+from benchmarks.suite.page import PAGE, RECORD, filled
 from benchmarks.suite.peers import PLACES, peer
 from benchmarks.suite.report import as_text, collected, left_out
 
 SMOKE_SECONDS = 60.0
 """Deadline of all the small works of one peer."""
-LINUX_ONLY = frozenset({"idle"})
+LINUX_ONLY = frozenset({"idle", "weight"})
 """Works that read /proc."""
 
 
@@ -38,6 +40,7 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="write figures and charts there")
     parser.add_argument("--large", action="store_true", help="also an echo of 1 GiB")
+    parser.add_argument("--again", action="store_true", help="only draw the charts and fill the page once more")
     return parser.parse_args(arguments)
 
 
@@ -48,25 +51,42 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     peers = [name for name in peers if name not in skipped]
     works = [name for name in options.only or WORKS if sys.platform == "linux" or name not in LINUX_ONLY]
     record: dict[str, Any] = {"about": about(peers)}
-    outcomes = []
     if options.quick:
         peers = [name for name in peers if options.peers or peer(name).smoked]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             outcomes = list(pool.map(rounds.run, rounds.smoke(works, peers, SMOKE_SECONDS)))
     else:
         pieces = list(rounds.plan(works, peers, options.rounds, large=options.large))
-        for place, piece in enumerate(pieces, start=1):
-            outcomes.append(rounds.run(piece))
-            told = f"{place}/{len(pieces)} {piece.peer}: {', '.join(piece.works)}: {outcomes[-1].took:.1f} s"
-            print(told, "FAILED" if outcomes[-1].failed else "", file=sys.stderr)
+
+        def tell(place: int, outcome: rounds.Outcome) -> None:
+            told = f"{place}/{len(pieces)} {outcome.piece.peer}: {', '.join(outcome.piece.works)}: {outcome.took:.1f} s"
+            print(told, "FAILED" if outcome.failed else "", file=sys.stderr)
+
+        outcomes = rounds.run_all(pieces, tell)
     record["about"]["load after"] = [round(load, 2) for load in os.getloadavg()]
     record["about"]["rounds"] = 1 if options.quick else options.rounds
     return {**record, **collected(outcomes), "skipped": skipped}
 
 
+def write(results: dict[str, Any], folder: Path) -> None:
+    """The record, the charts if they can be drawn, and the page of the docs when the folder is the one it is about."""
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / RECORD.name
+    record.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    try:
+        draw(results["figures"], folder)
+    except ImportError as error:
+        print(f"no charts: {error}")
+    if record.resolve() == RECORD:
+        PAGE.write_text(filled(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and write what was asked for; 1 when this library failed in anything."""
     options = parsed(arguments)
+    if options.again:
+        write(json.loads(RECORD.read_text(encoding="utf-8")), RECORD.parent)
+        return 0
     results = measured(options)
     if options.quick:
         told = sum(len(cells) for cells in results["figures"].values())
@@ -75,10 +95,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(as_text(results))
     if options.results:
-        options.results.mkdir(parents=True, exist_ok=True)
-        with open(options.results / "suite.json", "w", encoding="utf-8") as file:
-            json.dump(results, file, indent=1)
-            file.write("\n")
+        write(results, options.results)
     return int(any(is_ours(one["peer"]) for one in results["failed"]))
 
 

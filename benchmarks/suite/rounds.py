@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import random
@@ -11,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ from benchmarks.suite.machine import ROOT
 from benchmarks.suite.peers import peer
 from benchmarks.suite.works.echoes import LARGEST
 
+SIDE_BY_SIDE = 4
+"""Pieces that sleep most of the time."""
 SAID = 2000
 """Characters of what a piece that failed has said that are kept."""
 
@@ -61,6 +65,22 @@ def plan(works: Sequence[str], peers: Sequence[str], rounds: int, large: bool = 
             for who in chance.sample(peers, len(peers)):
                 if name in peer(who).can and number < min(work.rounds, peer(who).rounds):
                     yield Piece(peer=who, works={name: sizes}, seconds=work.seconds)
+
+
+def run_all(pieces: Sequence[Piece], tell: Callable[[int, Outcome], None]) -> list[Outcome]:
+    """Run them in order, those side by side that can be; ``tell`` hears of each that is over, by its place."""
+    outcomes: list[Outcome] = []
+    never: set[tuple[str, str]] = set()
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        for name, some in itertools.groupby(pieces, key=lambda piece: next(iter(piece.works))):
+            # Who never answers again takes seconds to say so, and says the same each time.
+            wanted = (piece for piece in some if (piece.peer, name) not in never)
+            for outcome in (pool.map if WORKS[name].together else map)(run, wanted):
+                outcomes.append(outcome)
+                tell(len(outcomes), outcome)
+                if None in outcome.figures.get(name, {}).values():
+                    never.add((outcome.piece.peer, name))
+    return outcomes
 
 
 def with_largest(sizes: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ class Peer:
     """The module without which it is skipped."""
     distribution = ""
     """Whose version is reported; empty for what comes with Python."""
-    can: frozenset[str] = frozenset({"trip", "submits", "map", "echo", "start", "kill", "kill busy", "idle"})
+    can: frozenset[str] = frozenset({"trip", "submits", "map", "echo", "start", "kill", "kill busy", "weight", "idle"})
     """Names of the works that it is measured by."""
     arrays = True
     """False when it can send no array."""
@@ -39,6 +39,8 @@ class Peer:
     """The part of the items that it maps before it is measured."""
     most_children = 1000
     """More would only test the patience of whoever waits."""
+    promises = False
+    """True when it says that it replaces a child that dies, and has failed when it does not."""
     smoked = True
     """False when it differs from another only by how its children start: a smoke run leaves it out."""
     rounds = 100

@@ -35,7 +35,7 @@ class Ray(Peer):
     """Actors of one child each, in a cluster of this machine that outlives them."""
 
     needs = distribution = "ray"
-    rounds = 2
+    rounds = 1
     share = {"trip": 0.2, "submits": 0.5}  # noqa: RUF012 - nobody changes it
     _started = False
 
@@ -82,7 +82,7 @@ class Dask(Peer):
     """A local cluster; an actor for round trips, submit and map as they come."""
 
     needs, distribution = "distributed", "distributed"
-    rounds = 2
+    rounds = 1
     share = {"trip": 0.2, "submits": 0.1, "map": 0.01}  # noqa: RUF012 - nobody changes it
 
     def open(self) -> None:

@@ -13,7 +13,7 @@ class ExecutorFork(Peer):
     """ProcessPoolExecutor, whose default on Linux is fork until Python 3.13."""
 
     can = Peer.can | {"tasks", "queue", "memory", "sizes", "await", "load"}
-    share = {"map": 0.1, "queue": 0.1, "memory": 0.1, "await": 0.25}  # noqa: RUF012 - nobody changes it
+    share = {"submits": 0.5, "map": 0.05, "queue": 0.1, "memory": 0.1, "await": 0.25}  # noqa: RUF012 - nobody changes it
     method = "fork"
     most_children = 100
 

@@ -41,7 +41,7 @@ class Execnet(Peer):
     """Gateways; each runs a loop that answers what comes over its channel, in order."""
 
     needs = distribution = "execnet"
-    can = frozenset({"trip", "submits", "echo", "start", "kill", "kill busy", "idle"})
+    can = frozenset({"trip", "submits", "echo", "start", "kill", "kill busy", "weight", "idle"})
     arrays = False
 
     def open(self) -> None:

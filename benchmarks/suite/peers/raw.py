@@ -79,7 +79,7 @@ def serve(calls: socket.socket, bulk: socket.socket, there: mmap.mmap, back: mma
 class Raw(Peer):
     """The limit: what a library does beside this is what it costs."""
 
-    can = frozenset({"trip", "submits", "map", "echo", "start", "idle", "sizes"})
+    can = frozenset({"trip", "submits", "map", "echo", "start", "weight", "idle", "sizes"})
 
     def open(self) -> None:
         self._there, self._back = mmap.mmap(-1, SHARED), mmap.mmap(-1, SHARED)

@@ -15,6 +15,7 @@ class Relieve(Peer):
 
     distribution = "relieve-py"
     can = Peer.can | {"queue", "long queue", "memory", "sizes", "await", "load", "storm"}
+    promises = True
     launcher = "forkserver"
     least_of_a_worker = 2
 
@@ -54,7 +55,7 @@ class RelieveWorker(Relieve):
 class RelieveFork(Relieve):
     """By fork of this very process."""
 
-    can = frozenset({"trip", "start", "kill", "kill busy", "idle", "storm"})
+    can = frozenset({"trip", "start", "kill", "kill busy", "weight", "idle", "storm"})
     launcher = "fork"
 
 

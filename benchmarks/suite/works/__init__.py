@@ -24,6 +24,8 @@ class Work:
     quick: Sizes
     rounds: int = 100
     """At most so many: a work that takes long, or whose figure does not move, has fewer than the others."""
+    together: bool = False
+    """True when pieces of it can run side by side: they sleep."""
     seconds: float = 120.0
     """Deadline of one piece, with all that an interpreter needs to start and end."""
 

@@ -50,6 +50,6 @@ def mapped(peer: type[Peer], sizes: Sizes) -> Figures:
 
 WORKS = (
     Work(name="trip", run=trip, full={"calls": 3000}, quick={"calls": 20}),
-    Work(name="submits", run=submits, full={"calls": 20_000}, quick={"calls": 40}),
-    Work(name="map", run=mapped, full={"items": 200_000}, quick={"items": 200}),
+    Work(name="submits", run=submits, full={"calls": 20_000}, quick={"calls": 40}, rounds=3),
+    Work(name="map", run=mapped, full={"items": 200_000}, quick={"items": 200}, rounds=3),
 )

@@ -45,12 +45,14 @@ def kill(peer: type[Peer], sizes: Sizes) -> Figures:
     What is not replaced after so many seconds as the sizes say never is.
     """
     pool, taken = peer(1), []
+    patience = LIMIT if peer.promises else sizes["never"]
     pool.open()
     for number in range(sizes["kills"]):
         pid = pool.submit(functions.pid).result(LIMIT)
         begin = time.perf_counter()
         os.kill(pid, signal.SIGKILL)
-        if not answers(pool, number, begin + sizes["never"]):
+        if not answers(pool, number, begin + patience):
+            assert not peer.promises
             return {"kill": None}  # and no attempt to close it: a pool that is stuck may hang in that too
         taken.append(time.perf_counter() - begin)
     pool.close()
@@ -60,6 +62,7 @@ def kill(peer: type[Peer], sizes: Sizes) -> Figures:
 def kill_busy(peer: type[Peer], sizes: Sizes) -> Figures:
     """From the SIGKILL of a child that runs a call to the value of the call after that one."""
     pool, taken = peer(1), []
+    patience = LIMIT if peer.promises else sizes["never"]
     pool.open()
     for number in range(sizes["kills"]):
         with meeting() as place:
@@ -67,7 +70,8 @@ def kill_busy(peer: type[Peer], sizes: Sizes) -> Figures:
             (pid,) = place.wait_for(1)
             begin = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
-            if not answers(pool, number, begin + sizes["never"]):
+            if not answers(pool, number, begin + patience):
+                assert not peer.promises
                 return {"kill busy": None}
         taken.append(time.perf_counter() - begin)
         del lost
@@ -103,17 +107,26 @@ def storm(peer: type[Peer], sizes: Sizes) -> Figures:
     return {"storm": statistics.median(taken) * 1e3}
 
 
+def weight(peer: type[Peer], sizes: Sizes) -> Figures:
+    """Memory of each child of an idle pool. What several processes share is shared out between them."""
+    with peer(sizes["children"]) as pool:
+        pids = pool.pids()
+        assert len(set(pids)) == sizes["children"]
+        return {
+            "memory of a child": statistics.median(psutil.Process(pid).memory_full_info().pss for pid in pids) / 1e6
+        }
+
+
 def idle(peer: type[Peer], sizes: Sizes) -> Figures:
-    """Memory of each child of an idle pool, and how often its processes, the parent among them, wake up."""
+    """How often the processes of an idle pool, the parent among them, wake up."""
     with peer(sizes["children"]) as pool:
         pids = pool.pids()
         assert len(set(pids)) == sizes["children"]
         time.sleep(min(CALM, sizes["seconds"]))
-        memory = statistics.median(psutil.Process(pid).memory_full_info().pss for pid in pids) / 1e6
         before = switches()
         time.sleep(sizes["seconds"])
         woken = sum(count - before.get(thread, 0) for thread, count in switches().items())
-    return {"memory of a child": memory, "wake-ups": woken / sizes["seconds"] * 10}
+    return {"wake-ups": woken / sizes["seconds"] * 10}
 
 
 def switches() -> dict[tuple[int, int], int]:
@@ -131,15 +144,17 @@ def switches() -> dict[tuple[int, int], int]:
 
 
 WORKS = (
-    Work(name="start", run=start, full={"times": 3, "children": 8}, quick={"times": 1, "children": 2}),
-    Work(name="kill", run=kill, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 1.0}, rounds=3),
-    Work(name="kill busy", run=kill_busy, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 1.0}, rounds=3),
+    Work(name="start", run=start, full={"times": 3, "children": 8}, quick={"times": 1, "children": 2}, rounds=3),
+    Work(name="kill", run=kill, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 0.5}, rounds=2),
+    Work(name="kill busy", run=kill_busy, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 0.5}, rounds=2),
+    Work(name="weight", run=weight, full={"children": 8}, quick={"children": 2}, rounds=2),
     Work(
         name="idle",
+        together=True,
         run=idle,
         full={"children": 8, "seconds": 10.0},
         quick={"children": 2, "seconds": 0.1},
-        rounds=2,
+        rounds=1,
     ),
     Work(name="storm", run=storm, full={"children": 8, "storms": 5}, quick={"children": 2, "storms": 1}),
 )

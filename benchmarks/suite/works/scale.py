@@ -118,7 +118,7 @@ WORKS = (
         run=tasks,
         full={"children": (1, 10, 100, 1000), "calls": 2000},
         quick={"children": (1, 3), "calls": 10},
-        rounds=3,
+        rounds=2,
         seconds=300.0,
     ),
     Work(
@@ -126,7 +126,7 @@ WORKS = (
         run=queue,
         full={"calls": (1, 10, 100, 1000, 10_000, 100_000)},
         quick={"calls": (1, 10)},
-        rounds=3,
+        rounds=2,
     ),
     Work(
         name="long queue",
@@ -136,13 +136,13 @@ WORKS = (
         rounds=2,
         seconds=200.0,
     ),
-    Work(name="memory", run=memory, full={"calls": 100_000}, quick={"calls": 100}, rounds=3),
+    Work(name="memory", run=memory, full={"calls": 100_000}, quick={"calls": 100}, rounds=2),
     Work(
         name="await",
         run=under_await,
         full={"coroutines": (100, 10_000), "calls": 40_000},
         quick={"coroutines": (2, 20), "calls": 40},
-        rounds=3,
+        rounds=2,
     ),
-    Work(name="load", run=load, full={"rate": 2000, "seconds": 5.0}, quick={"rate": 500, "seconds": 0.1}, rounds=3),
+    Work(name="load", run=load, full={"rate": 2000, "seconds": 5.0}, quick={"rate": 500, "seconds": 0.1}, rounds=2),
 )
