@@ -19,8 +19,10 @@ class Relieve(Peer):
     launcher = "forkserver"
     least_of_a_worker = 2
 
+    spares = 0
+
     def open(self) -> None:
-        task = CallableTask(functions.__file__, launcher=self.launcher)
+        task = CallableTask(functions.__file__, launcher=self.launcher, spares=self.spares)
         self.pool: Any = task if self.children < self.least_of_a_worker else CloudWorker(task, size=self.children)
         self.pool.start()
 
@@ -50,6 +52,13 @@ class RelieveWorker(Relieve):
 
     can = frozenset({"trip", "tasks"})
     least_of_a_worker = 1
+
+
+class RelieveSpares(Relieve):
+    """With a child that is ready beside each that serves."""
+
+    can = frozenset({"kill", "kill busy", "storm"})
+    spares = 1
 
 
 class RelieveFork(Relieve):

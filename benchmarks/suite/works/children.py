@@ -17,7 +17,7 @@ from benchmarks.suite.peers.base import LIMIT
 from benchmarks.suite.works import Figures, Sizes, Work
 
 CALM = 1.0
-"""Seconds that a pool gets to fall asleep: whoever still works after it is at work."""
+"""Seconds that a pool of several gets to fall asleep, or to have ready what it keeps ready; one child gets a part."""
 
 
 def start(peer: type[Peer], sizes: Sizes) -> Figures:
@@ -49,6 +49,7 @@ def kill(peer: type[Peer], sizes: Sizes) -> Figures:
     pool.open()
     for number in range(sizes["kills"]):
         pid = pool.submit(functions.pid).result(LIMIT)
+        time.sleep(sizes["calm"])
         begin = time.perf_counter()
         os.kill(pid, signal.SIGKILL)
         if not answers(pool, number, begin + patience):
@@ -68,6 +69,7 @@ def kill_busy(peer: type[Peer], sizes: Sizes) -> Figures:
         with meeting() as place:
             lost = pool.submit(functions.meet, place.folder)
             (pid,) = place.wait_for(1)
+            time.sleep(sizes["calm"])
             begin = time.perf_counter()
             os.kill(pid, signal.SIGKILL)
             if not answers(pool, number, begin + patience):
@@ -97,6 +99,7 @@ def storm(peer: type[Peer], sizes: Sizes) -> Figures:
     with peer(sizes["children"]) as pool:
         for _ in range(sizes["storms"]):
             before = pool.pids()
+            time.sleep(sizes["calm"])
             begin = time.perf_counter()
             for pid in before:
                 os.kill(pid, signal.SIGKILL)
@@ -145,8 +148,20 @@ def switches() -> dict[tuple[int, int], int]:
 
 WORKS = (
     Work(name="start", run=start, full={"times": 3, "children": 8}, quick={"times": 1, "children": 2}, rounds=3),
-    Work(name="kill", run=kill, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 0.5}, rounds=2),
-    Work(name="kill busy", run=kill_busy, full={"kills": 5, "never": 5.0}, quick={"kills": 1, "never": 0.5}, rounds=2),
+    Work(
+        name="kill",
+        run=kill,
+        full={"kills": 5, "never": 5.0, "calm": CALM / 5},
+        quick={"kills": 1, "never": 0.5, "calm": 0.0},
+        rounds=2,
+    ),
+    Work(
+        name="kill busy",
+        run=kill_busy,
+        full={"kills": 5, "never": 5.0, "calm": CALM / 5},
+        quick={"kills": 1, "never": 0.5, "calm": 0.0},
+        rounds=2,
+    ),
     Work(name="weight", run=weight, full={"children": 8}, quick={"children": 2}, rounds=2),
     Work(
         name="idle",
@@ -156,5 +171,10 @@ WORKS = (
         quick={"children": 2, "seconds": 0.1},
         rounds=1,
     ),
-    Work(name="storm", run=storm, full={"children": 8, "storms": 5}, quick={"children": 2, "storms": 1}),
+    Work(
+        name="storm",
+        run=storm,
+        full={"children": 8, "storms": 5, "calm": CALM},
+        quick={"children": 2, "storms": 1, "calm": 0.0},
+    ),
 )
