@@ -24,9 +24,9 @@ from relieve_py.segments import PAGE, Borrower, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
 from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Frame, Kind, size_of
 
-LEND = 1 << 17
+LEND = 1 << 16
 """Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
-through the socket, which needs a read and a write for each piece that fits into it."""
+through the socket, which needs a read and a write for each piece that fits into it. See benchmarks/segments.py."""
 COOL = 5.0
 """Seconds after which memory is given back that was not lent meanwhile. Less: who uses it again has to wait for fresh
 memory; more: it is kept for longer."""

@@ -1,24 +1,22 @@
 """Pickles whose large bytes objects are not copied into them, nor out of them into anything but the new object.
 
 pickle's own way of leaving buffers out is for types that ask for it, and bytes do not. But a pickler that writes to a
-file passes large bytes on as they are, and an unpickler that reads from one has it fill the new object. So a spliced
-pickle is what was written between those (its texture), and those. The data of its payload is::
+file passes large bytes on as they are, behind the opcode that announces them. In a spliced pickle they are left out,
+and that opcode is another: the one that takes the next buffer. So the data of its payload is::
 
-     MARK (u8) | n (u32) | n x length (u64) | the n pieces of texture, joined
+     MARK (u8) | n (u32) | n x index (u32) | pickle
 
-and the first n - 1 of its buffers are the large parts, which belong between the pieces.
+and those of its buffers are bytes objects for whoever reads it.
 """
 
 from __future__ import annotations
 
-import io
-import itertools
 import pickle
 import struct
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from relieve_py.wire import MAX_BUFFERS, Bytes, size_of
+from relieve_py.wire import MAX_BUFFERS, Bytes
 
 SPLICE = 1 << 16
 """Bytes objects from this size on are spliced. Less is copied by the pickler into its buffer all the same."""
@@ -56,21 +54,39 @@ class _Written(list[Any]):
 def dump(
     obj: Any, beside: Callable[[pickle.PickleBuffer], bool], buffers: list[Bytes], large: set[int]
 ) -> tuple[bytes, list[Bytes]]:
-    """The texture of the pickle of ``obj`` and its buffers: large parts, and then ``buffers``, where ``beside`` puts
-    what is left out. Raises what pickle raises."""
+    """The data and the buffers of a spliced pickle of ``obj``. ``beside`` puts into ``buffers`` what pickle leaves out;
+    ``large`` are the ids of what else is to be. Raises what pickle raises."""
     written = _Written()
-    pickle.Pickler(written, 5, buffer_callback=beside).dump(obj)
-    pieces: list[list[bytes]] = [[]]
+
+    def aside(buffer: pickle.PickleBuffer) -> bool:
+        if beside(buffer):
+            return True
+        written.append(None)
+        return False
+
+    pickle.Pickler(written, 5, buffer_callback=aside).dump(obj)
+    others = iter(buffers)
+    room = MAX_BUFFERS - len(buffers)
+    texture: list[bytes] = []
     parts: list[Bytes] = []
+    indexes: list[int] = []
     for chunk in written:
-        if id(chunk) in large and len(parts) + len(buffers) < MAX_BUFFERS:
+        if chunk is None:
+            parts.append(next(others))
+        elif id(chunk) in large and len(indexes) < room and texture[-1].endswith(announcement := _announcement(chunk)):
+            texture[-1] = texture[-1][: -len(announcement)] + pickle.NEXT_BUFFER
+            indexes.append(len(parts))
             parts.append(chunk)
-            pieces.append([])
         else:
-            pieces[-1].append(chunk)
-    texture = [b"".join(piece) for piece in pieces]
-    head = _HEAD.pack(MARK, len(texture)) + struct.pack(f"<{len(texture)}Q", *map(len, texture))
-    return head + b"".join(texture), parts + buffers
+            texture.append(chunk)
+    return struct.pack(f"<BI{len(indexes)}I", MARK, len(indexes), *indexes) + b"".join(texture), parts
+
+
+def _announcement(chunk: bytes) -> bytes:
+    """What pickle writes before it."""
+    if len(chunk) < 1 << 32:
+        return pickle.BINBYTES + struct.pack("<I", len(chunk))
+    return pickle.BINBYTES8 + struct.pack("<Q", len(chunk))
 
 
 def is_spliced(data: Bytes) -> bool:
@@ -80,37 +96,13 @@ def is_spliced(data: Bytes) -> bool:
 
 def load(data: Bytes, buffers: Sequence[Bytes]) -> Any:
     """The object again. Raises what pickle raises, and ValueError for what ``dump`` cannot have made."""
-    if len(data) < _HEAD.size:
-        raise ValueError("a spliced pickle ends within its head")
-    count = _HEAD.unpack_from(data)[1]
-    start = _HEAD.size + 8 * count
-    if not 0 < count <= len(buffers) + 1 or start > len(data):
-        raise ValueError(f"a spliced pickle of {count} pieces comes with {len(buffers)} buffers")
-    lengths = struct.unpack_from(f"<{count}Q", data, _HEAD.size)
-    return pickle.Unpickler(_Reading(data, start, lengths, buffers), buffers=buffers[count - 1 :]).load()
-
-
-class _Reading:
-    """A spliced pickle as a file. Large parts are only ever asked for by ``readinto``."""
-
-    __slots__ = ("_next", "_parts", "_seams", "_texture", "read", "readline")
-
-    def __init__(self, data: Bytes, start: int, lengths: Sequence[int], parts: Sequence[Bytes]) -> None:
-        texture = self._texture = io.BytesIO(data)
-        texture.seek(start)
-        self.read, self.readline = texture.read, texture.readline
-        self._seams = list(itertools.accumulate(lengths[:-1], initial=start))[1:]  # a part is behind each of these
-        self._parts = parts
-        self._next = 0
-
-    def readinto(self, into: memoryview) -> int:
-        """Fill it with the large part that is next, if this is its place, or with texture."""
-        n = self._next
-        if n == len(self._seams) or self._texture.tell() != self._seams[n]:
-            return self._texture.readinto(into)
-        self._next += 1
-        part = self._parts[n]
-        if size_of(part) != len(into):
-            raise ValueError(f"a part of {size_of(part)} bytes is where {len(into)} belong")
-        into[:] = part
-        return len(into)
+    count = _HEAD.unpack_from(data)[1] if len(data) >= _HEAD.size else len(data)
+    start = _HEAD.size + 4 * count
+    if count > len(buffers) or start > len(data):
+        raise ValueError(f"a spliced pickle of {len(data)} bytes has {count} parts, and {len(buffers)} buffers")
+    parts: list[Any] = list(buffers)
+    for index in struct.unpack_from(f"<{count}I", data, _HEAD.size):
+        if index >= len(parts):
+            raise ValueError(f"a part of a spliced pickle is buffer {index} of {len(parts)}")
+        parts[index] = bytes(parts[index])
+    return pickle.loads(memoryview(data)[start:], buffers=parts)

@@ -145,7 +145,7 @@ def test_the_first_large_frames_travel_as_they_are_and_bring_the_segments(ends: 
 
 
 def test_small_frames_are_not_lent(warm: Ends) -> None:
-    for frame in (Frame(Kind.CALL, 1, LARGE[:-1]), Frame(Kind.CALL, 1, b"", [LARGE[:1000]] * 100)):
+    for frame in (Frame(Kind.CALL, 1, LARGE[:-1]), Frame(Kind.CALL, 1, b"", [LARGE[:1000]] * 60)):
         (got,) = warm.down(frame)
         assert content(got) == content(frame)
         assert type(got.payload) is not memoryview

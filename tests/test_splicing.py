@@ -109,13 +109,12 @@ def spoiled() -> Iterator[tuple[bytes, list[bytes]]]:
     payload = encode(PICKLE, [LARGE, 1, b"z" + LARGE])
     data, buffers = bytes(payload.data), [bytes(buffer) for buffer in payload.buffers]
     yield data, buffers[:1]
-    yield data, [buffers[1], buffers[0]]
     yield data[:3], buffers
-    yield data[:20], buffers
+    yield data[:10], buffers
     yield data[:-3], buffers
     yield data[:1] + struct.pack("<I", 2**32 - 1) + data[5:], buffers
     yield data[:1] + struct.pack("<I", 0) + data[5:], buffers
-    yield data[:5] + struct.pack("<Q", 2**63) + data[13:], buffers
+    yield data[:5] + struct.pack("<I", 2**31) + data[9:], buffers
     yield b"\0", []
 
 
