@@ -223,6 +223,14 @@ class _Threads:
         self._idle = 0
 
     def add(self, strand: Strand) -> None:
+        put_off = of_thread.put_off
+        if put_off is not None:
+            put_off.append(strand)
+        else:
+            self.begin(strand)
+
+    def begin(self, strand: Strand) -> None:
+        """Have it run now."""
         with self._lock:
             self._ready.append(strand)
             if self._idle >= len(self._ready):
@@ -284,6 +292,9 @@ class _OfThread(threading.local):
     """Instead of ``threads``; for ``testing``, where nothing runs by itself."""
     logs: Strand | None = None
     """Where ``log_later`` logs then."""
+    put_off: deque[Strand] | None = None
+    """Strands that have something to run once this thread has done what is more urgent: a callback would take the
+    interpreter from it. None: they run at once."""
     strands: int = 0
     """That it runs at the moment: more than none in a callback."""
 

@@ -18,7 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py import locks
-from relieve_py.events import threads
+from relieve_py.events import Strand, threads
+from relieve_py.events import of_thread as callbacks
 from relieve_py.poller import make_poller
 
 logger = logging.getLogger("relieve_py")
@@ -154,10 +155,13 @@ class Supervisor:
     # -- the thread --------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        callbacks.put_off = put_off = deque[Strand]()
         while not self._closed:
             self._heed(self._poller.wait(self._until_next_timer()))
             self._run_posted()
             self._run_timers()
+            while put_off:  # what was decided is done: now others may be told of it
+                threads.begin(put_off.popleft())
         self._poller.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
