@@ -19,7 +19,8 @@ from relieve_py.child.runtime import Child
 from relieve_py.serializers import Payload, PickleSerializer, encode
 from relieve_py.wire import Frame, Kind
 
-_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "nothing.py")
+_NAME = "_rehearsed"
+_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{_NAME}.py")
 
 
 class _Rehearsing(Child):
@@ -36,7 +37,7 @@ def rehearse() -> list[Frame]:
     if not hasattr(os, "memfd_create"):
         return []
     page = os.memfd_create("relieve_py")
-    modules, path, argv = set(sys.modules), list(sys.path), sys.argv
+    path, argv = list(sys.path), sys.argv
     try:
         os.ftruncate(page, BYTES)
         ours, theirs = pair()
@@ -53,8 +54,7 @@ def rehearse() -> list[Frame]:
     finally:
         os.close(page)
         sys.path[:], sys.argv = path, argv
-        for name in sys.modules.keys() - modules:
-            del sys.modules[name]
+        sys.modules.pop(_NAME, None)
     return answers
 
 

@@ -18,9 +18,11 @@ from relieve_py.wire import Frame, encode
 MOST = 8
 """Blanks that wait at most. More: more tasks of a burst start at once; less: each costs about 3 MB of memory until it
 is used."""
-LINGER = 0.01
-"""Seconds from a launch to the making of what follows the blanks that were used. Less: it takes processor time from the
-child that has just been launched; more: of launches in a row more find no blank."""
+LINGER = 0.02
+"""Seconds from the last launch to the making of what follows the blanks that were used. Less: it takes processor time
+from the children that have just been launched; more: of launches in a row more find no blank."""
+BURST = 0.1
+"""Seconds after the first of several launches in a row at which they are made all the same."""
 CALM = 10.0
 """Seconds without a launch after which only one blank is kept. Less: bursts that come seldom are slower; more: their
 memory is held for longer."""
@@ -46,6 +48,7 @@ class Blanks:
         self._wanted = 1
         self._launches = 0  # since blanks were last made
         self._refill_at: float | None = time.monotonic() + LINGER  # the first launch may have come already
+        self._burst_until = self._refill_at
         self._shrink_at: float | None = None
 
     def __contains__(self, pid: object) -> bool:
@@ -58,7 +61,9 @@ class Blanks:
         """Have a blank be what the LAUNCH frame with those descriptors says: its pid. None when none could take it."""
         now = time.monotonic()
         self._launches += 1
-        self._refill_at = self._refill_at or now + LINGER
+        if self._refill_at is None:
+            self._burst_until = now + BURST
+        self._refill_at = min(now + LINGER, self._burst_until)
         self._shrink_at = now + CALM
         while self._waiting:
             blank = self._waiting.popleft()

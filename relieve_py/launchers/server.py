@@ -183,19 +183,23 @@ class Server:
     def _practise(self) -> None:
         """Do for nothing what a launch and an exit will need: a fork leaves this process, too, with pages that are
         copied when they are first written to."""
-        channels = [Channel(end) for end in pair()]
+        with contextlib.suppress(Exception):  # of want of descriptors, which is for the real ones to tell
+            self._send_to_itself(Frame(Kind.LAUNCH, 0, pickle.dumps((None, self._env)), (), [0, 1, 2]))
+        self._kill_orphans(besides=0)
+        self._reap()
+
+    @staticmethod
+    def _send_to_itself(frame: Frame) -> None:
+        here, there = (Channel(end) for end in pair())
         try:
-            launch = Frame(Kind.LAUNCH, 0, pickle.dumps((None, self._env)), (), [0, 1, 2])
-            channels[0].post(launch)  # what does not fit stays there
-            for frame in channels[1].receive(socket.MSG_DONTWAIT):
-                pickle.loads(frame.payload)
-                for fd in take_descriptors(frame):
+            here.post(frame)  # what does not fit stays there
+            for arrived in there.receive(socket.MSG_DONTWAIT):
+                pickle.loads(arrived.payload)
+                for fd in take_descriptors(arrived):
                     os.close(fd)
-            self._kill_orphans(besides=0)
-            self._reap()
         finally:
-            for channel in channels:
-                channel.close()
+            here.close()
+            there.close()
 
     # -- what happens ------------------------------------------------------------------------------
 
