@@ -86,6 +86,27 @@ def test_a_rehearsal_boots_and_answers_a_call() -> None:
     assert [int(word) for word in done.stdout.split()] == expected, done.stderr
 
 
+WARMS = """
+import psutil, threading, time
+import relieve_py
+from relieve_py import CallableTask
+
+def servers(): return [child for child in psutil.Process().children() if "launchers.server" in str(child.cmdline())]
+
+assert not servers(), "an import starts nothing"
+task = CallableTask("no_such_script.py")
+until = time.monotonic() + 20
+while not servers() and time.monotonic() < until:
+    threading.Event().wait(0.01)
+print(len(servers()), task.state.value)
+"""
+
+
+def test_the_server_is_started_when_a_task_is_made(program: Callable[..., subprocess.Popen[str]]) -> None:
+    out, error = program(WARMS).communicate(timeout=60)
+    assert out.split() == ["1", "new"], error
+
+
 # -- how many wait ---------------------------------------------------------------------------------
 
 

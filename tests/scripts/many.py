@@ -37,8 +37,8 @@ async def meet_async(many):
 
 def spin(note):
     """Never return by itself; says how it ends."""
-    ipc.send("spinning", note)
     try:
+        ipc.send("spinning", note)  # it may be given up from here on
         while True:
             time.sleep(0.001)
     finally:
@@ -47,8 +47,8 @@ def spin(note):
 
 async def forever(note):
     """The same for a coroutine."""
-    ipc.send("spinning", note)
     try:
+        ipc.send("spinning", note)  # it may be given up from here on
         await asyncio.Event().wait()
     finally:
         ipc.send("spun", note)
