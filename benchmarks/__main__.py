@@ -19,7 +19,7 @@ from typing import Any
 from benchmarks.suite import rounds
 from benchmarks.suite.catalogue import WORKS
 from benchmarks.suite.charts import draw
-from benchmarks.suite.figures import is_ours
+from benchmarks.suite.figures import OURS, is_ours
 from benchmarks.suite.machine import about
 from benchmarks.suite.page import PAGE, RECORD, filled
 from benchmarks.suite.peers import PLACES, peer
@@ -27,6 +27,8 @@ from benchmarks.suite.report import as_text, collected, left_out
 
 SMOKE_SECONDS = 60.0
 """Deadline of all the small works of one peer."""
+SAMPLED = 30_000
+"""Round trips of which is told what takes their time."""
 LINUX_ONLY = frozenset({"idle", "weight"})
 """Works that read /proc."""
 
@@ -63,6 +65,8 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
             print(told, "FAILED" if outcome.failed else "", file=sys.stderr)
 
         outcomes = rounds.run_all(pieces, tell)
+    if "trip" in works and OURS in peers:
+        record["profile"], record["no profile"] = rounds.sampled(SAMPLED // 1000 if options.quick else SAMPLED)
     record["about"]["load after"] = [round(load, 2) for load in os.getloadavg()]
     record["about"]["rounds"] = 1 if options.quick else options.rounds
     return {**record, **collected(outcomes), "skipped": skipped}
@@ -96,7 +100,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(as_text(results))
     if options.results:
         write(results, options.results)
-    return int(any(is_ours(one["peer"]) for one in results["failed"]))
+    if results.get("no profile"):
+        print(f"no profile: {results['no profile']}")
+    return int(any(is_ours(one["peer"]) for one in results["failed"]) or bool(results.get("no profile")))
 
 
 if __name__ == "__main__":

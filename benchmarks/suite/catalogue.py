@@ -23,7 +23,10 @@ class Metric:
 
 METRICS = {
     "trip": Metric(title="Round trip of a no-op, 1 child", unit="µs"),
+    "trip on two": Metric(title="Round trip, parent and child on a processor each", unit="µs"),
+    "trip on one": Metric(title="Round trip, parent and child on one processor", unit="µs"),
     "trip cpu": Metric(title="Parent's CPU for a round trip", unit="µs"),
+    "trip child cpu": Metric(title="Child's CPU for a round trip", unit="µs"),
     "submits": Metric(title="20,000 single submits, 2 children", unit="calls/s", more=True),
     "submits cpu": Metric(title="Parent's CPU for a submitted call", unit="µs"),
     "map": Metric(title="map of 200,000 items, 2 children", unit="items/s", more=True),

@@ -13,7 +13,7 @@ from benchmarks.suite.figures import RAW, is_ours, medians, ranked
 from benchmarks.suite.report import number
 
 DOTS: Mapping[str, Sequence[str]] = {
-    "calls": ("trip", "submits", "map"),
+    "calls": ("trip", "trip on two", "submits", "map"),
     "echoes": ("echo 64 KiB", "echo 1 MiB", "echo 64 MiB", "echo array"),
     "children": ("start 1", "start 8", "memory of a child", "kill busy", "kill", "storm"),
     "latency": ("latency p50", "latency p99", "latency p99.9"),

@@ -4,6 +4,7 @@ It imports nothing that an interpreter has not loaded anyway, so that a start of
 """
 
 import os
+import time
 
 HERE, GATE = "here", "gate"
 
@@ -16,6 +17,11 @@ def same(value: object) -> object:
 def pid() -> int:
     """Of the child that runs this."""
     return os.getpid()
+
+
+def cpu() -> float:
+    """Seconds of processor time that this child has used."""
+    return time.process_time()
 
 
 def meet(folder: str) -> int:

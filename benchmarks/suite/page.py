@@ -5,6 +5,7 @@ A block stands between ``<!-- figures: NAME -->`` and ``<!-- end of figures -->`
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -114,10 +115,41 @@ def scale(results: Results) -> str:
     return rows("of relieve | ", *lines)
 
 
+def parts(results: Results) -> str:
+    """What the time of a round trip is made of."""
+    trip, parent, child = (medians(results["figures"].get(key, {})) for key in ("trip", "trip cpu", "trip child cpu"))
+    lines = []
+    for who in sorted(set(trip) & set(parent) & set(child), key=trip.__getitem__):
+        rest = trip[who] - parent[who] - child[who]
+        lines.append((who, number(trip[who]), number(parent[who]), number(child[who]), number(max(0.0, rest))))
+    return rows("µs | round trip | parent's CPU | child's CPU | neither", *lines)
+
+
+def profile(results: Results) -> str:
+    """The functions that were met most, on both sides."""
+    columns = []
+    for side in ("parent", "child"):
+        met = (results.get("profile") or {}).get(side) or {}
+        most = sorted(met, key=lambda name: -met[name])[:SHOWN]
+        columns.append([f"{met[name] / sum(met.values()):.0%} `{short(name)}`" for name in most])
+    lines = itertools.zip_longest(*columns, fillvalue="")
+    return rows("in the parent | in the child", *lines).replace("---:", "---")
+
+
+def short(name: str) -> str:
+    """Without the package that all have in common."""
+    return name.removeprefix("relieve_py.")
+
+
+SHOWN = 12
+"""Functions that are told of each side."""
+
 BLOCKS: dict[str, Callable[[Results], str]] = {
     "about": about,
     "goals": goals,
     "beside": beside,
+    "parts": parts,
+    "profile": profile,
     "peers that win": peers_that_win,
     "scale": scale,
 }

@@ -27,6 +27,8 @@ from benchmarks.suite.works.echoes import LARGEST
 
 SIDE_BY_SIDE = 4
 """Pieces that sleep most of the time."""
+GRACE = 10
+"""Seconds after its deadline at which a piece ends itself, when it was not ended."""
 SAID = 2000
 """Characters of what a piece that failed has said that are kept."""
 
@@ -98,13 +100,24 @@ def smoke(works: Sequence[str], peers: Sequence[str], seconds: float) -> Iterato
 
 def run(piece: Piece) -> Outcome:
     """Run it to its end, or to its deadline."""
+    order = json.dumps({"peer": piece.peer, "works": piece.works, "seconds": int(piece.seconds) + GRACE})
+    begin = time.monotonic()
+    answer, failed = answered("piece", order, piece.seconds)
+    return Outcome(piece=piece, figures=answer or {}, failed=failed, took=time.monotonic() - begin)
+
+
+def sampled(calls: int) -> tuple[Any, str]:
+    """What ``sampling`` has met in that many round trips, as ``answered`` gives it."""
+    return answered("sampling", str(calls), 60.0 + calls / 500)
+
+
+def answered(module: str, order: str, seconds: float) -> tuple[Any, str]:
+    """Run a module of this package, which writes JSON; what it wrote, or None and why there is nothing."""
     with tempfile.TemporaryDirectory() as folder:
         answer, said = Path(folder) / "answer", Path(folder) / "said"
-        begin = time.monotonic()
-        order = json.dumps({"peer": piece.peer, "works": piece.works})
         with said.open("wb") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "benchmarks.suite.piece", order, os.fspath(answer)],
+                [sys.executable, "-m", f"benchmarks.suite.{module}", order, os.fspath(answer)],
                 cwd=ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
@@ -112,17 +125,16 @@ def run(piece: Piece) -> Outcome:
                 start_new_session=True,
             )
             try:
-                status = process.wait(piece.seconds)
+                status = process.wait(seconds)
             except subprocess.TimeoutExpired:
                 status = None
             finally:
                 end(process)
-        took = time.monotonic() - begin
         if status == 0 and answer.exists():
-            return Outcome(piece=piece, figures=json.loads(answer.read_text(encoding="utf-8")), took=took)
-        why = f"exit status {status}" if status is not None else f"not over after {piece.seconds:g} s"
+            return json.loads(answer.read_text(encoding="utf-8")), ""
+        why = f"exit status {status}" if status is not None else f"not over after {seconds:g} s"
         words = said.read_bytes()[-SAID:].decode(errors="replace").strip()
-        return Outcome(piece=piece, figures={}, failed=f"{why}: {words}" if words else why, took=took)
+        return None, f"{why}: {words}" if words else why
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

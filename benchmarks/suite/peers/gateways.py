@@ -101,4 +101,6 @@ class Anyio(Peer):
         return self._portal.call(run)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
-        return self.trips(function, args)[0]
+        from anyio import to_process
+
+        return self._portal.call(to_process.run_sync, function, *args)
