@@ -23,7 +23,7 @@ from benchmarks.suite.figures import OURS, is_ours
 from benchmarks.suite.machine import about
 from benchmarks.suite.page import PAGE, RECORD, filled
 from benchmarks.suite.peers import PLACES, peer
-from benchmarks.suite.report import as_text, collected, left_out
+from benchmarks.suite.report import as_text, collected, left_out, renewed
 
 SMOKE_SECONDS = 60.0
 """Deadline of all the small works of one peer."""
@@ -43,7 +43,11 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--results", type=Path, metavar="FOLDER", help="write figures and charts there")
     parser.add_argument("--large", action="store_true", help="also an echo of 1 GiB")
     parser.add_argument("--again", action="store_true", help="only draw the charts and fill the page once more")
-    return parser.parse_args(arguments)
+    parser.add_argument("--renew", action="store_true", help="keep the figures of the works that --only does not name")
+    options = parser.parse_args(arguments)
+    if options.renew and not options.only:
+        parser.error("--renew needs --only")
+    return options
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -99,6 +103,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         print(as_text(results))
     if options.results:
+        if options.renew:
+            results = renewed(json.loads(RECORD.read_text(encoding="utf-8")), results, options.only)
         write(results, options.results)
     if results.get("no profile"):
         print(f"no profile: {results['no profile']}")

@@ -102,6 +102,17 @@ def test_outcomes_are_collected_in_the_order_of_the_catalogue() -> None:
     assert told["failed"] == [{"peer": "raw", "works": "trip", "why": "no"}]
 
 
+def test_works_that_are_run_again_take_the_place_of_their_figures_only() -> None:
+    about = {"date": "2026-01-02T03:04:05", "commit": "abc", "rounds": 2}
+    failed = [{"peer": "raw", "works": work, "why": "no"} for work in ("map", "trip")]
+    old = {"about": {"cpus": 2}, "figures": {"trip": CELLS, "map": CELLS}, "failed": failed, "skipped": {}}
+    new = {"about": about, "figures": {"trip": {}}, "failed": [], "skipped": {"Ray": "no"}}
+    told = report.renewed(old, new, ["trip"])
+    assert list(told["figures"].items()) == [("trip", {}), ("map", CELLS)]
+    assert told["failed"] == failed[:1]
+    assert told["about"] == {"cpus": 2, "again": {"trip": about}}
+
+
 def test_points_of_a_series_are_in_the_order_of_what_grows() -> None:
     keys = ["queued call @ 1000", "trip", "queued call @ 9", "queued call @ 100000"]
     assert sorted(keys, key=report.place_of) == ["trip", keys[2], keys[0], keys[3]]

@@ -43,10 +43,14 @@ def about(results: Results) -> str:
     """Where and when."""
     told = results["about"]
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
+    again: dict[str, list[str]] = {}
+    for work, one in told.get("again", {}).items():
+        again.setdefault(f"{one['date'][:16].replace('T', ' ')} UTC in {one['rounds']}", []).append(work)
+    renewed = "".join(f" Run again, at {when} rounds: {', '.join(works)}." for when, works in again.items())
     return (
         f"These are medians of up to {told['rounds']} interleaved rounds of one run on {told['date'][:10]}: "
         f"{told['processor']}, {told['cpus']} processors, {told['memory GiB']:g} GiB, {told['system']}, "
-        f"Python {told['python']}; {versions}. The load before it was {told['load before'][0]:g}."
+        f"Python {told['python']}; {versions}. The load before it was {told['load before'][0]:g}.{renewed}"
     )
 
 

@@ -29,6 +29,20 @@ def collected(outcomes: Iterable[Outcome]) -> dict[str, Any]:
     return {"figures": cells, "failed": failed}
 
 
+def renewed(old: Mapping[str, Any], new: Mapping[str, Any], works: Sequence[str]) -> dict[str, Any]:
+    """The record of a run in which some works were made anew by all: each work is still of one run, with its date."""
+    figures = {key: cells for key, cells in old["figures"].items() if key not in new["figures"]} | new["figures"]
+    told = {name: new["about"][name] for name in ("date", "commit", "rounds")}
+    again = {**old["about"].get("again", {}), **dict.fromkeys(works, told)}
+    return {
+        **old,
+        **{name: new[name] for name in ("profile", "no profile") if name in new},
+        "about": {**old["about"], "again": again},
+        "figures": {key: figures[key] for key in sorted(figures, key=place_of)},
+        "failed": [one for one in old["failed"] if one["works"] not in works] + new["failed"],
+    }
+
+
 def place_of(key: str) -> tuple[int, float]:
     """Where a figure stands: in the order of the catalogue, a series by what grows."""
     series, _, place = key.partition(" @ ")

@@ -44,7 +44,7 @@ class Peer:
     smoked = True
     """False when it differs from another only by how its children start: a smoke run leaves it out."""
     rounds = 100
-    """At most so many: what takes seconds to start has fewer."""
+    """At most so many: what takes seconds to start has fewer, and so has what is never among the first."""
     share: Mapping[str, float] = {}
     """By name of a work: the part of its items that it gets, when it would take minutes for all; rates are compared."""
 

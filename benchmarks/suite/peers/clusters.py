@@ -36,7 +36,7 @@ class Ray(Peer):
 
     needs = distribution = "ray"
     rounds = 1
-    share = {"trip": 0.2, "submits": 0.5}  # noqa: RUF012 - nobody changes it
+    share = {"trip": 0.2, "submits": 0.1, "map": 0.2, "start": 0.3}  # noqa: RUF012 - nobody changes it
     _started = False
 
     def open(self) -> None:
@@ -83,7 +83,7 @@ class Dask(Peer):
 
     needs, distribution = "distributed", "distributed"
     rounds = 1
-    share = {"trip": 0.2, "submits": 0.1, "map": 0.01}  # noqa: RUF012 - nobody changes it
+    share = {"trip": 0.2, "submits": 0.05, "map": 0.005, "start": 0.3}  # noqa: RUF012 - nobody changes it
 
     def open(self) -> None:
         from distributed import Client, LocalCluster

@@ -43,6 +43,7 @@ class ExecutorForkserver(ExecutorFork):
     can = Peer.can
     method = "forkserver"
     smoked = False
+    rounds = 2
 
 
 class ExecutorSpawn(ExecutorFork):
@@ -51,12 +52,14 @@ class ExecutorSpawn(ExecutorFork):
     can = Peer.can
     method = "spawn"
     smoked = False
+    rounds = 2
 
 
 class Loky(ExecutorFork):
     """The executor below joblib."""
 
     needs = distribution = "loky"
+    rounds = 2
     can = Peer.can | {"await", "load"}
 
     def open(self) -> None:

@@ -80,6 +80,7 @@ class Anyio(Peer):
     """to_process, which keeps its processes until the loop ends; that one runs on a thread of its own meanwhile."""
 
     needs = distribution = "anyio"
+    rounds = 2
     can = frozenset({"trip", "echo"})
 
     def open(self) -> None:

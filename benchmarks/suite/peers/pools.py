@@ -83,6 +83,7 @@ class Billiard(MpPool):
     """The pool below Celery."""
 
     needs = distribution = "billiard"
+    rounds = 2
     can = Peer.can
 
     def open(self) -> None:
@@ -95,6 +96,7 @@ class Mpire(MpPool):
     """A pool with many conveniences."""
 
     needs = distribution = "mpire"
+    rounds = 2
     can = Peer.can
 
     def open(self) -> None:
@@ -107,6 +109,7 @@ class Joblib(Peer):
     """Parallel, which has no single calls."""
 
     needs = distribution = "joblib"
+    rounds = 2
     can = frozenset({"map"})
 
     def open(self) -> None:

@@ -25,7 +25,7 @@ def start(peer: type[Peer], sizes: Sizes) -> Figures:
     with peer(1) as pool:
         assert pool.call(functions.same, 1) == 1
     one, several = [], []
-    for _ in range(sizes["times"]):
+    for _ in range(max(1, int(sizes["times"] * peer.share.get("start", 1.0)))):
         begin = time.perf_counter()
         with peer(1) as pool:
             value = pool.call(functions.same, 2)
