@@ -86,6 +86,15 @@ class Backlog:
         self.unread.remove(call)
         return True
 
+    def company(self, script: Any, most: int, fits: Callable[[Call], bool]) -> list[Call]:
+        """Up to so many of the calls for that script whose turn it is, which wait no more, as far as they fit in a
+        row."""
+        queue, found = self.waiting.of(script), list[Call]()
+        while len(found) < most and queue.count and fits(queue.first()):
+            found.append(queue.first())
+            self.drop(found[-1])
+        return found
+
     def take(self, script: Any) -> list[Call]:
         """All that are addressed to that script, None: to none, which wait no more."""
         calls = list(self.waiting.of(script))

@@ -77,9 +77,9 @@ class Cradle:
         """The number of the last call that the child has begun."""
         return self.box.begun if self.box is not None else 0
 
-    def progress(self) -> Progress:
-        """How far the child has come with its chunk."""
-        return self.box.progress() if self.box is not None else NO_PROGRESS
+    def progress(self, number: int) -> Progress:
+        """How far the child has come with the batch of that number."""
+        return self.box.progress(number) if self.box is not None else NO_PROGRESS
 
     def recall(self, number: int) -> None:
         """Have it begin no further item of that chunk."""

@@ -7,13 +7,13 @@
     16       8 bytes      promised: how much of stderr the child has begun to copy into the ring, ever
     24       8 bytes      kept: how much of it is there whole, ever
     32       8 bytes      welcomes: 1 once the child prints its stacks when it gets DUMP_SIGNAL
-    40       8 bytes      items begun: how many items of its chunk the child has begun
+    40       8 bytes      items begun: how many pieces of its batch the child has begun
     48       8 bytes      items kept from: the first of them whose outcome it has not sent
     56       8 bytes      items done: how many it has finished
     64       8 bytes      items bytes: how much of OUTCOMES is in use
-    72       8 bytes      items of: the number of the chunk that the four before are about; what they say holds no more
+    72       8 bytes      items of: the number of the batch that the four before are about; what they say holds no more
                           once the child has begun another call
-    80       8 bytes      recalled: the number of a chunk of which no further item is to begin; the parent writes this
+    80       8 bytes      recalled: the number of a batch of which no further piece is to begin; the parent writes this
     PAGE     RING bytes   the ring: byte n of stderr is at n % RING
     ...      OUTCOMES bytes outcomes of items that were not sent yet, one pickle after the other
     ...      STACKS bytes what faulthandler wrote, up to the first zero; it may try to write more, so this is the end
@@ -78,7 +78,7 @@ class Ring:
 
 
 class Progress(NamedTuple):
-    """How far a child has come with a chunk of items."""
+    """How far a child has come with a batch."""
 
     begun: int
     """How many it has begun."""
@@ -112,10 +112,10 @@ class Reader:
         """True when DUMP_SIGNAL makes the child write its stacks, rather than die."""
         return DUMP_SIGNAL is not None and self._number(WELCOMES) == 1
 
-    def progress(self) -> Progress:
-        """How far the child has come with the chunk that is the last call it has begun; nothing, if that is none or it
-        has not looked into it. Asked while it runs, the outcomes may be none for once."""
-        if self._number(ITEMS_OF) != self._number(BEGUN):
+    def progress(self, number: int) -> Progress:
+        """How far the child has come with the batch of that number; nothing, if it has not begun that, or has begun
+        another call since. Asked while it runs, the outcomes may be none for once."""
+        if not self._number(ITEMS_OF) == self._number(BEGUN) == number:
             return NO_PROGRESS
         first, done, end = self._number(ITEMS_FROM), self._number(ITEMS_DONE), self._number(ITEMS_BYTES)
         records = self.memory[OUTCOMES_AT : OUTCOMES_AT + end] if 0 < end <= OUTCOMES else b""
@@ -124,7 +124,7 @@ class Reader:
         return Progress(self._number(ITEMS_BEGUN), first, done, records)
 
     def recall(self, number: int) -> None:
-        """Have the child begin no further item of the chunk with that number."""
+        """Have the child begin no further piece of the batch with that number."""
         self.memory[8 * RECALLED : 8 * RECALLED + 8] = number.to_bytes(8, sys.byteorder)
 
     def stderr_lines(self, most: int = LINES) -> tuple[str, ...]:

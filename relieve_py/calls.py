@@ -40,6 +40,8 @@ class Mode(enum.IntEnum):
     """No call: an event to the child, which is delivered."""
     CHUNK = 4
     """The outcomes of many items."""
+    BUNDLE = 5
+    """Those of many calls."""
 
 
 class Carrier(Protocol):
@@ -138,6 +140,7 @@ class Call:
         "sent_at",
         "timeout",
         "turn_timer",
+        "within",
     )
 
     def __init__(self, mode: Mode, method: str | None, options: CallOptions) -> None:
@@ -161,6 +164,7 @@ class Call:
         self.feeds: tuple[Feed, ...] = ()
         self.home: Home | None = None
         self.carrier: Carrier | None = None
+        self.within: Any = None  # the bundle that it travels in
         self.reply: Reply | Items
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -186,6 +190,11 @@ class Call:
             self.reply = Items()
             return Stream(self, self.reply)
         self.reply = Reply(self, strand)
+        return self.reply
+
+    def reply_of(self) -> Reply:
+        """Its Reply, where that is no stream."""
+        assert isinstance(self.reply, Reply)
         return self.reply
 
     def seen(self, serializer: Serializer) -> PendingCall:

@@ -51,6 +51,10 @@ class Chooser:
         """A task has left the worker."""
         self._tell(lambda: self._strategy.remove(task))
 
+    def started(self, task: Task, call: Call) -> None:
+        """A call goes to a task with another, for which that was chosen."""
+        self._tell(lambda: self._strategy.start(task, call))
+
     def ended(self, task: Task, call: Call) -> None:
         """A call that was given to a task has left it."""
         self._tell(lambda: self._strategy.end(task, call))

@@ -1,44 +1,46 @@
-"""What becomes of the chunks of one slot: their outcomes, as they come and as a dead child leaves them, and their
+"""What becomes of the batches of one slot: their outcomes, as they come and as a dead child leaves them, and their
 rests."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
+from relieve_py.batch import Batch, Conclusion, Deed
 from relieve_py.blackbox import Progress
-from relieve_py.calls import Home
-from relieve_py.chunks import Chunk, Part
+from relieve_py.bundles import LATENCY, Bundle
+from relieve_py.calls import Call, Carrier, Home
 from relieve_py.endings import Endings, died
 from relieve_py.errors import ProtocolError
 from relieve_py.exits import Exit
 from relieve_py.host import Host
+from relieve_py.instructions import Instruction
 from relieve_py.line import Line
-from relieve_py.outcomes import Sealed, head_of, outcomes_in
-from relieve_py.replies import Reply
+from relieve_py.outcomes import Head, Sealed, head_of, outcomes_in
+from relieve_py.rate import Rate
 from relieve_py.serializers import Payload
 from relieve_py.supervisor import Supervisor
 from relieve_py.tally import Tally
-from relieve_py.wire import Frame
+from relieve_py.wire import Frame, Kind
 
 OVERDUE = 0.05
-"""Seconds after which a chunk gives what it has, and its rest to another task. It was made to take a fifth of that, so
-one of its items is slow. Less: more looks at chunks of a busy machine; more: what is behind a slow one waits longer."""
+"""Seconds after which a batch gives what it has, and its rest to another task. It was made to take a fifth of that, so
+one of its pieces is slow. Less: more looks at batches of a busy machine; more: what is behind it waits longer."""
 RECALL_GRACE = 0.002
 """Seconds from a recall to the look at what it has kept from beginning: no processor keeps a write to itself for as
 long."""
 
 
-class Sender(Home, Protocol):
-    """The traffic that has sent the chunks."""
+class Sender(Carrier, Home, Protocol):
+    """The traffic that has sent the batches, and is the home of calls that no worker sent."""
 
-    def expect(self, number: int, after: float, look: Callable[[Chunk, int, int], None], chunk: Chunk) -> None:
-        """Under the lock: have that chunk looked at after so many seconds, on the I/O thread, unless it is over."""
+    def expect(self, number: int, after: float, look: Callable[[Any, int, int], object], batch: Batch) -> None:
+        """Under the lock: have that batch looked at after so many seconds, on the I/O thread, unless it is over."""
         ...
 
 
 class Chunking:
-    """The chunks of one slot. With the turn to read, unless it is said otherwise."""
+    """The batches of one slot. With the turn to read, unless it is said otherwise."""
 
     def __init__(
         self, sender: Sender, host: Host, line: Line, supervisor: Supervisor, endings: Endings, tally: Tally
@@ -46,160 +48,192 @@ class Chunking:
         self._sender = sender
         self._host = host
         self._line = line
+        self._supervisor = supervisor
         self._now = supervisor.now
         self._endings = endings
         self._tally = tally
+        self.rate = Rate(LATENCY)  # of calls, by which it goes how many travel together
 
     # -- what the child sends ----------------------------------------------------------------------
 
-    def underway(self, chunk: Chunk, frame: Frame) -> None:
-        """Outcomes of its next items; others follow. Raises ProtocolError."""
+    def underway(self, batch: Batch, frame: Frame) -> None:
+        """Outcomes of its next pieces; others follow. Raises ProtocolError."""
         payload = Payload.of_frame(frame)
-        head = head_of(payload)
         with self._line.lock:
-            part = self._part(chunk, payload, head.first, head.end)
-            old, chunk.reply = self._follow(part, chunk)
-        _give(old, part)
+            give = batch.deliver(payload, self._take(batch, head_of(payload)))
+        give()
 
-    def finished(self, chunk: Chunk, frame: Frame) -> None:
+    def finished(self, batch: Batch, frame: Frame) -> None:
         """Its last outcomes. Raises ProtocolError."""
         payload = Payload.of_frame(frame)
         head = head_of(payload)
         with self._line.lock:
-            part = self._part(chunk, payload, head.first, head.end)
-            rest = chunk.cut(chunk.taken, chunk.limit) if chunk.left() else None  # it was recalled at the last moment
-            self._count(chunk, head.end - head.failures, head.failures)
-        part.ran = head.end, head.seconds
-        self._end(chunk, part, [rest] if rest is not None else [])
+            skip = self._take(batch, head)
+            rest = range(batch.taken, batch.limit)  # it was recalled at the last moment
+            over = batch.conclude(payload, skip, range(0), [rest], (head.end, head.seconds))
+            self._count(batch, head.end - head.failures, head.failures)
+            if isinstance(batch, Bundle) and head.end:
+                self.rate.ran(head.end, head.seconds, len(batch.payload) / len(batch.calls))
+        self._end(batch, over)
 
-    def failed(self, chunk: Chunk) -> bool:
-        """The child could not begin: each item is tried by itself, so that the one that it is for fails alone. False
+    def failed(self, batch: Batch) -> bool:
+        """The child could not begin: each piece is tried by itself, so that the one that it is for fails alone. False
         when it is alone already, or some have begun."""
         with self._line.lock:
-            if chunk.left() < 2 or chunk.taken:
+            if batch.left() < 2 or batch.taken:
                 return False
-            rests = [chunk.cut(place, place + 1) for place in range(chunk.limit)]
-        self._end(chunk, Part(chunk, []), rests)
+            over = batch.conclude([], 0, range(0), _one_by_one(batch), (0, 0.0))
+            self.rate.reset()
+        self._end(batch, over)
         return True
 
-    def _part(self, chunk: Chunk, payload: Payload, first: int, end: int) -> Part:
-        """Under the lock: what these outcomes add to those that the reader has. Raises ProtocolError."""
-        if first > chunk.taken or end > chunk.limit or end < chunk.taken:
-            raise ProtocolError(f"outcomes of items {first} to {end} came where {chunk.taken} was next")
-        part = Part(chunk, payload, chunk.taken - first)
-        chunk.taken = end
-        return part
+    def _take(self, batch: Batch, head: Head) -> int:
+        """Under the lock: count these outcomes as taken; how many of them were so before. Raises ProtocolError."""
+        if head.first > batch.taken or head.end > batch.limit or head.end < batch.taken:
+            raise ProtocolError(f"outcomes of {head.first} to {head.end} came where {batch.taken} was next")
+        skip, batch.taken = batch.taken - head.first, head.end
+        return skip
 
-    def _count(self, chunk: Chunk, done: int, failures: int) -> None:
-        """Under the lock: for statistics. What one of them took is what the chunk took."""
+    def _count(self, batch: Batch, done: int, failures: int) -> None:
+        """Under the lock: for statistics. What one item took is what its chunk took."""
+        if isinstance(batch, Bundle):
+            return  # of its calls, values are counted as they come, and errors where they are decided about
         if done > 0:
-            self._tally.recent.append((chunk.made_at, chunk.sent_at, self._now()))
+            self._tally.recent.append((batch.made_at, batch.sent_at, self._now()))
             self._tally.done += done - 1
         self._tally.have_failed(failures)
 
-    def _follow(self, part: Part, chunk: Chunk) -> tuple[Reply, Reply]:
-        """Under the lock: the Reply that the part is for, and the one for what is left."""
-        old = chunk.reply_of()
-        new = old.successor(chunk)
-        part.followers.insert(0, (new, chunk.left()))
-        return old, new
+    def _end(self, batch: Batch, over: Conclusion) -> None:
+        if over.give():
+            _send_again(over.again, over.counted, self._sender)
 
-    def _end(self, chunk: Chunk, part: Part, rests: list[Chunk]) -> None:
-        """Give the reader the last part of a chunk, and its home what has to be sent again."""
-        part.followers += [(rest.reply_of(), rest.left()) for rest in rests]
-        if _give(chunk.reply_of(), part) and rests and chunk.home is not None:
-            chunk.home.resubmit([*rests])
+    # -- when a piece is slow ----------------------------------------------------------------------
 
-    # -- when an item is slow ----------------------------------------------------------------------
-
-    def watch(self, chunk: Chunk) -> None:
+    def watch(self, batch: Batch) -> None:
         """Under the lock: it was sent."""
-        if chunk.left() > 1:
-            self._sender.expect(chunk.number, OVERDUE, self._overdue, chunk)
+        if batch.left() > 1:
+            # At first after that time, then after twice as long as it has taken so far.
+            self._sender.expect(batch.number, max(OVERDUE, self._now() - batch.sent_at), self._overdue, batch)
 
-    def _overdue(self, chunk: Chunk, number: int, generation: int) -> None:
-        """I/O thread: give the reader what is done, and have no further item begin here if others can run them."""
+    def _overdue(self, batch: Batch, number: int, generation: int) -> None:
+        """I/O thread: give what is done, and have no further piece begin here if others can run them."""
+        give: Deed | None = None
         with self._line.lock:
             birth = self._line.birth
-            if birth is None or generation != self._host.life.generation or chunk.number != number:
+            if birth is None or generation != self._host.life.generation or batch.number != number:
                 return
-            old, part = self._take_what_is_done(chunk, birth.cradle.progress())
-            if chunk.home is not self._sender and chunk.left() > 1:
+            outcomes = _kept(batch, birth.cradle.progress(number))
+            if outcomes:
+                batch.taken += len(outcomes)
+                give = batch.deliver(outcomes, 0)
+            if batch.left() > 1 and self._has_other_home(batch):
                 birth.cradle.recall(number)
-                self._sender.expect(number, RECALL_GRACE, self._recalled, chunk)
+                self._sender.expect(number, RECALL_GRACE, self._recalled, batch)
             else:
-                self.watch(chunk)
-        if old is not None:
-            _give(old, part)
+                self.watch(batch)
+        if give is not None:
+            give()
             self._line.nudge()
 
-    def _recalled(self, chunk: Chunk, number: int, generation: int) -> None:
-        """I/O thread: the items that have not begun by now never will."""
+    def _has_other_home(self, batch: Batch) -> bool:
+        """Whether its pieces may run elsewhere."""
+        calls: list[Call] = batch.calls if isinstance(batch, Bundle) else [batch]
+        return any(call.home is not self._sender for call in calls)
+
+    def _recalled(self, batch: Batch, number: int, generation: int) -> None:
+        """I/O thread: the pieces that have not begun by now never will."""
         with self._line.lock:
             birth = self._line.birth
-            if birth is None or generation != self._host.life.generation or chunk.number != number:
+            if birth is None or generation != self._host.life.generation or batch.number != number:
                 return
-            begun = max(birth.cradle.progress().begun, chunk.taken)
-            if begun >= chunk.limit:
+            begun = max(birth.cradle.progress(number).begun, batch.taken)
+            if begun >= batch.limit:
                 return
-            rest = chunk.cut(begun, chunk.limit)
-            chunk.limit = begun
-            part = Part(chunk, [])
-            old, chunk.reply = self._follow(part, chunk)
-            part.followers.append((rest.reply_of(), rest.left()))
-        if _give(old, part) and rest.home is not None:
-            rest.home.resubmit([rest])
+            rest, give = batch.release(begun)
+        if give():
+            _send_again(rest, isinstance(batch, Bundle), self._sender)
         self._line.nudge()
 
-    def _take_what_is_done(self, chunk: Chunk, progress: Progress) -> tuple[Reply | None, Part]:
-        """Under the lock: the outcomes that the child keeps to send them later, and whose Reply they are for."""
-        outcomes = _kept(chunk, progress)
-        part = Part(chunk, outcomes)
-        if not outcomes:
-            return None, part
-        chunk.taken += len(outcomes)
-        old, chunk.reply = self._follow(part, chunk)
-        return old, part
+    # -- when a call of a bundle is not wanted any more --------------------------------------------
+
+    def drop(self, call: Call) -> bool:
+        """Under the lock: have the child leave that one out, or interrupt it. False when it is over."""
+        bundle: Bundle = call.within
+        place = bundle.place_of(call)
+        if place is None or not bundle.number:
+            return False
+        self._line.post(Frame(Kind.CANCEL, bundle.number, place.to_bytes(4, "little")))
+        due = self._now() + self._host.life.kill_timeout
+        self._supervisor.at(due, self._still_there, bundle, place, bundle.number, self._host.life.generation)
+        return True
+
+    def _still_there(self, bundle: Bundle, place: int, number: int, generation: int) -> None:
+        """I/O thread: it was to be interrupted, if it has begun."""
+
+        def decide(now: float) -> list[Instruction]:
+            birth = self._line.birth
+            if birth is None or generation != self._host.life.generation or bundle.number != number:
+                return []
+            progress = birth.cradle.progress(number)
+            if progress.done > place:
+                return []
+            if progress.begun <= place:  # what runs before it is not to blame
+                due = now + self._host.life.kill_timeout
+                self._supervisor.at(due, self._still_there, bundle, place, number, generation)
+                return []
+            return self._host.life.force(now, "it did not answer an interrupt in time")
+
+        self._host.act(decide)
 
     # -- when the child dies -----------------------------------------------------------------------
 
-    def died(self, chunk: Chunk, progress: Progress, exit: Exit, restarts: int) -> None:
-        """Without the lock: what the dead child has finished counts, the item that it ran has failed, and the others go
-        elsewhere."""
-        outcomes = _kept(chunk, progress)
-        part = Part(chunk, outcomes)
-        chunk.taken += len(outcomes)
-        failures = sum(type(outcome) is Sealed and outcome.is_error for outcome in outcomes)
+    def untouched(self, batch: Batch) -> None:
+        """Without the lock: the dead child never began it. What was recalled from it has gone elsewhere already."""
         with self._line.lock:
-            self._count(chunk, len(outcomes) - failures, failures)
-        begun = min(max(progress.begun, chunk.taken), chunk.limit)
-        dead = [chunk.cut(place, place + 1) for place in range(chunk.taken, begun)]
-        if chunk.taken == begun == 0:  # what has killed it is in here: which item it is will be seen
-            rests = [chunk.cut(place, place + 1) for place in range(chunk.limit)]
-        else:
-            rests = [chunk.cut(begun, chunk.limit)] if begun < chunk.limit else []
-        if len(rests) == 1 and rests[0].limit == 1 == chunk.limit:
-            dead, rests = rests, []
-        part.followers += [(item.reply_of(), 1) for item in dead]
-        for item in dead:
-            item.causes, item.deaths = list(chunk.causes), chunk.deaths
-        self._end(chunk, part, rests)
-        for item in dead:
-            self._endings.failed(item, died(item, exit, restarts), lost=True)
+            over = batch.conclude([], 0, range(0), [range(batch.taken, batch.limit)], (0, 0.0))
+        self._end(batch, over)
+
+    def died(self, batch: Batch, progress: Progress, exit: Exit, restarts: int) -> None:
+        """Without the lock: what the dead child has finished counts, the piece that it ran has failed, and the others
+        go elsewhere."""
+        with self._line.lock:
+            outcomes = _kept(batch, progress)
+            batch.taken += len(outcomes)
+            begun = min(max(progress.begun, batch.taken), batch.limit)
+            dead, rests = range(batch.taken, begun), [range(begun, batch.limit)]
+            if begun == 0:  # what has killed it is in here: which one it is will be seen
+                rests = _one_by_one(batch)
+            if batch.count == 1:
+                dead, rests = range(1), []
+            over = batch.conclude(outcomes, 0, dead, rests, (0, 0.0))
+            failures = sum(type(outcome) is Sealed and outcome.kind == Kind.ERROR for outcome in outcomes)
+            self._count(batch, len(outcomes) - failures, failures)
+        self._end(batch, over)
+        for call in over.dead:
+            self._endings.failed(call, died(call, exit, restarts), lost=True)
+            if over.counted and call.home is not None:
+                call.home.ended(call, self._sender)
 
 
-def _kept(chunk: Chunk, progress: Progress) -> list[object]:
-    """The outcomes of the next items that the child has kept."""
-    skip = chunk.taken - progress.kept_from
-    most = min(progress.done, chunk.limit) - progress.kept_from
+def _one_by_one(batch: Batch) -> list[range]:
+    return [range(place, place + 1) for place in range(batch.taken, batch.limit)]
+
+
+def _send_again(calls: list[Call], counted: bool, sender: Sender) -> None:
+    """Give calls back to where they come from."""
+    for home in {id(call.home): call.home for call in calls}.values():
+        if home is None:
+            continue
+        those = [call for call in calls if call.home is home]
+        home.resubmit(those)
+        for call in those if counted and home is not sender else ():
+            home.ended(call, sender)
+
+
+def _kept(batch: Batch, progress: Progress) -> list[Any]:
+    """The outcomes of the next pieces that the child has kept. One alone is as any call: done when it is answered."""
+    if batch.count == 1:
+        return []
+    skip = batch.taken - progress.kept_from
+    most = min(progress.done, batch.limit) - progress.kept_from
     return outcomes_in(progress.records, most)[skip:] if 0 <= skip < most else []
-
-
-def _give(reply: Reply, part: Part) -> bool:
-    """Give the reader a part; False when nobody reads any more, who then wants none of the others."""
-    if reply.settle(part):
-        return True
-    for follower, _ in part.followers:
-        follower.mark_seen()
-        follower.cancel()
-    return False

@@ -7,46 +7,42 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.answers import Encoded
+from relieve_py.batch import Batch, Conclusion, Deed, Outcomes, Ran
 from relieve_py.calls import Call, CallOptions, Mode, take_ids
 from relieve_py.errors import DecodeError
 from relieve_py.itemwise import Refused
 from relieve_py.outcomes import ATOMS, Sealed, outcomes_of
+from relieve_py.rate import Rate
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
+from relieve_py.wire import Kind
 
 AIM = 0.01
 """Seconds that a chunk is to take. Less: more time lost between chunks; more: results come in larger lumps, and the
 last chunks of a map leave other tasks idle for longer."""
-MOST_ITEMS = 1 << 14
-"""Items of one chunk. More: more memory, and nothing gained."""
-MOST_BYTES = 1 << 20
-"""Bytes of one chunk that is larger than one item, as far as the one before tells."""
 SOME = 16
 """Items that are taken ahead of the reader from a source that may have no end; once many are read, a quarter of that.
 More: faster at first; less: less is taken in vain when the reader leaves."""
-GROWTH = 8
-"""How many times as large the next chunk may be: the time of a few items says little of that of the others."""
 
 
 class Pace:
-    """Pure: how many items the next chunk of a map is to have, by what the last ones took."""
+    """Pure: how many items the next chunk of a map is to have."""
 
     def __init__(self, left: int | None, width: Callable[[], int]) -> None:
         self._left = left  # items that are still to come; None: nobody knows
         self._width = width
-        self._size = 1
-        self._seconds: float | None = None  # of one item
+        self._rate = Rate(AIM)
         self._nbytes = 0.0  # of one item
 
     def next_size(self, read: int) -> int:
         """For the next chunk, when the reader has read so many results."""
         ahead = max(SOME, read // 4) if self._left is None else self._left
-        return max(1, min(self._size, ahead // (2 * max(1, self._width()))))
+        return max(1, min(self._rate.size, ahead // (2 * max(1, self._width()))))
 
     def sent(self, items: int, nbytes: int | None = None) -> None:
         """A chunk was sent, of so many bytes; None: its items travel by themselves."""
         if nbytes is None:
-            self._size = 1
+            self._rate.reset()
         else:
             self._nbytes = nbytes / items
         if self._left is not None:
@@ -54,26 +50,21 @@ class Pace:
 
     def ran(self, items: int, seconds: float) -> None:
         """A chunk has ended, after so long."""
-        latest = seconds / items
-        self._seconds = latest if self._seconds is None else (self._seconds + latest) / 2
-        fits = min(AIM / max(self._seconds, 1e-9), MOST_ITEMS, MOST_BYTES / max(self._nbytes, 1.0))
-        self._size = max(1, min(int(fits), max(self._size, items) * GROWTH))
+        self._rate.ran(items, seconds, self._nbytes)
 
 
 class TooLarge(Exception):
     """Raised for an item that has to travel by itself: it has buffers, descriptors or streams."""
 
 
-class Chunk(Call):
-    """One call of many items. Its Reply gives a Part."""
+class Chunk(Batch):
+    """One call of many items of a map. Its Reply gives a Part."""
 
-    __slots__ = ("_items", "_options", "limit", "serializer", "taken")
+    __slots__ = ("_items", "_options", "serializer")
 
     def __init__(self, method: str | None, options: CallOptions, items: list[Any], id: int | None = None) -> None:
-        super().__init__(Mode.CHUNK, method, options)
+        super().__init__(Mode.CHUNK, method, options, len(items))
         self.id = take_ids(len(items)) if id is None else id
-        self.limit = len(items)  # those from there on are none of its any more
-        self.taken = 0  # outcomes that were given to the reader
         self.serializer: Serializer
         self._items = items  # once encoded: atoms, and pickles of all others in tuples
         self._options = options
@@ -89,23 +80,45 @@ class Chunk(Call):
         self.payload = Payload(pickle.dumps((self.method, self.id, self.created_at, self._items, None), 5))
         self.payload.check()
 
-    def cut(self, first: int, end: int) -> Chunk:
+    def _cut(self, first: int, end: int) -> Chunk:
         """These of its items as a chunk of their own, with a Reply. No code of the user runs in here."""
-        part = Chunk(self.method, self._options, self._items[first:end], self.id + first)
-        part.created_at, part.made_at, part.home = self.created_at, self.made_at, self.home
-        part.serializer = self.serializer
-        part._pack()
-        part.reply = self.reply_of().successor(part)
-        return part
+        cut = Chunk(self.method, self._options, self._items[first:end], self.id + first)
+        cut.created_at, cut.made_at, cut.home = self.created_at, self.made_at, self.home
+        cut.serializer = self.serializer
+        cut._pack()
+        cut.reply = self.reply_of().successor(cut)
+        return cut
 
-    def reply_of(self) -> Reply:
-        """Its Reply, which is no stream."""
-        assert isinstance(self.reply, Reply)
-        return self.reply
+    def deliver(self, outcomes: Outcomes, skip: int) -> Deed:
+        """Give the reader a part, and a Reply for what is left."""
+        part = Part(self, outcomes, skip)
+        old = self._go_on(part)
+        return lambda: _give(old, part)
 
-    def left(self) -> int:
-        """How many items its Reply stands for."""
-        return self.limit - self.taken
+    def _go_on(self, part: Part) -> Reply:
+        old = self.reply_of()
+        self.reply = old.successor(self)
+        part.followers.insert(0, (self.reply, self.left()))
+        return old
+
+    def release(self, first: int) -> tuple[list[Call], Deed]:
+        """Give the reader a Reply for what is left, and one for those that go elsewhere."""
+        rest, part = self._cut(first, self.limit), Part(self, [])
+        self.limit = first
+        old = self._go_on(part)
+        part.followers.append((rest.reply_of(), rest.left()))
+        return [rest], lambda: _give(old, part)
+
+    def conclude(self, outcomes: Outcomes, skip: int, dead: range, rests: list[range], ran: Ran) -> Conclusion:
+        """Give the reader the last part, with a Reply for each item that has to be seen to elsewhere."""
+        part, reply = Part(self, outcomes, skip), self.reply_of()
+        part.ran = ran
+        gone = [self._cut(place, place + 1) for place in dead]
+        for item in gone:
+            item.causes, item.deaths = list(self.causes), self.deaths
+        again = [self._cut(rest.start, rest.stop) for rest in rests if rest]
+        part.followers += [(cut.reply_of(), cut.left()) for cut in (*gone, *again)]
+        return Conclusion([*gone], [*again], lambda: _give(reply, part), counted=False)
 
 
 def _sealed(serializer: Serializer, item: Any) -> tuple[bytes]:
@@ -121,7 +134,7 @@ class Part:
     def __init__(self, chunk: Chunk, outcomes: Payload | list[Any], skip: int = 0) -> None:
         self.followers: list[tuple[Reply, int]] = []
         """In the order of the items: Replies of chunks, which give Parts, and how many items each stands for."""
-        self.ran = 0, 0.0
+        self.ran: Ran = 0, 0.0
         """How many items the chunk ran, and for how long, once it has ended."""
         self._serializer = chunk.serializer
         self._title = chunk.title
@@ -143,10 +156,20 @@ class Part:
 
     def _unsealed(self, outcome: Any) -> Any:
         if type(outcome) is Sealed:
-            payload, is_error = Payload(outcome.data, outcome.buffers), outcome.is_error
+            payload, is_error = Payload(outcome.data, outcome.buffers), outcome.kind == Kind.ERROR
         elif type(outcome) is Payload:
             payload, is_error = outcome, False
         else:
             return outcome
         value, error = Encoded(self._serializer, payload, f"the result of {self._title}", is_error).open()
         return value if error is None else Refused(error)
+
+
+def _give(reply: Reply, part: Part) -> bool:
+    """Give the reader a part; False when nobody reads any more, who then wants none of the others."""
+    if reply.settle(part):
+        return True
+    for follower, _ in part.followers:
+        follower.mark_seen()
+        follower.cancel()
+    return False

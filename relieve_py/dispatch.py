@@ -10,6 +10,7 @@ from typing import Any
 
 from relieve_py import locks
 from relieve_py.backlog import Backlog
+from relieve_py.bundles import may_travel_with_others
 from relieve_py.calls import Call, Carrier, Mode
 from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
@@ -328,7 +329,7 @@ class Dispatcher:
     def _give(self, call: Call, chosen: Task | StrategyError | None) -> None:
         """To the task that was chosen, if one was."""
         if isinstance(chosen, Task):
-            chosen._slot.traffic.submit(call)
+            chosen._slot.traffic.submit(call, *self._company(call, chosen))
             return
         with self.lock:
             self.backlog.out -= 1
@@ -337,6 +338,22 @@ class Dispatcher:
             self.keep()
         if chosen is not None:
             self._fail(call, chosen)
+
+    def _company(self, call: Call, chosen: Task) -> list[Call]:
+        """Short calls that go with this one, while many wait: half of the share of each task, so that none is left
+        without."""
+        most = chosen._slot.traffic.appetite - 1
+        if most < 1 or not self.chooser.trusted or self.elasticity is not None or not may_travel_with_others(call):
+            return []
+        with self.lock:
+            share = self.backlog.waiting.of(call.script).count // (2 * self.rosters.of(call.script).size)
+            company = self.backlog.company(call.script, min(most, share), may_travel_with_others)
+            self.backlog.out += len(company)
+            if company:
+                self._somebody_left()
+        for each in company:
+            self.chooser.started(chosen, each)
+        return company
 
     def _chosen(self, offered: Sequence[Task], call: Call) -> Task | StrategyError | None:
         """Whom the strategy chooses, or why it does not; None when there is nobody any more."""

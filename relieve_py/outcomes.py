@@ -33,9 +33,10 @@ class Head(NamedTuple):
 
 
 class Sealed(NamedTuple):
-    """An outcome that is encoded by itself: a value, or an error."""
+    """An outcome that is encoded by itself."""
 
-    is_error: bool
+    kind: int
+    """RESULT, ERROR or MISSING; END when there is none, since nobody wants it."""
     data: bytes
     buffers: tuple[bytes, ...]
 
@@ -47,9 +48,9 @@ class Several:
         self.first = first
         self.values: list[Any] = []  # atoms, and what sealed() made
 
-    def sealed(self, is_error: bool, payload: Payload) -> Any:
+    def sealed(self, kind: int, payload: Payload) -> Any:
         """What stands for an encoded outcome among the values."""
-        return (is_error, bytes(payload.data), *map(bytes, payload.buffers))
+        return (int(kind), bytes(payload.data), *map(bytes, payload.buffers))
 
     def payload(self, end: int, failures: int = 0, seconds: float = 0.0) -> Payload:
         """The message."""

@@ -65,6 +65,11 @@ class Roster:
         return self._for_events if call.mode is Mode.EVENT else self._for_calls
 
     @property
+    def size(self) -> int:
+        """How many members there are, at least 1."""
+        return max(1, len(self._members))
+
+    @property
     def roomy(self) -> bool:
         """True when some task could take a call now."""
         return self._for_calls.somebody()

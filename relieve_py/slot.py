@@ -272,7 +272,8 @@ class Slot:
                     self._touch_child(instruction)
                 case Judge(exit):
                     birth = self._line.birth
-                    begun, progress = (birth.begun, birth.cradle.progress()) if birth is not None else (0, NO_PROGRESS)
+                    begun = birth.begun if birth is not None else 0
+                    progress = birth.cradle.progress(begun) if birth is not None else NO_PROGRESS
                     self.traffic.judge(exit, begun, progress, after)
                 case Refuse(error):
                     self._refuse(error, after)

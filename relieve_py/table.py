@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 
 from relieve_py.calls import Call, Mode
 from relieve_py.lanes import Lanes
@@ -86,6 +87,14 @@ class CallTable:
         self.waiting.pop()
         self.begin(call)
         return call
+
+    def company(self, most: int, fits: Callable[[Call], bool]) -> list[Call]:
+        """Up to so many of the calls whose turn it is, which wait no more, as far as they fit in a row. They do not
+        count as sent yet."""
+        found: list[Call] = []
+        while self.waiting.count and len(found) < most and fits(self.waiting.first()):
+            found.append(self.waiting.pop())
+        return found
 
     def begin(self, call: Call) -> None:
         """Count the call as sent, under the next number of this channel."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from relieve_py import locks
 from relieve_py.answers import Encoded
+from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
+from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
 from relieve_py.calls import Call, Mode
 from relieve_py.chunking import Chunking
-from relieve_py.chunks import Chunk
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
@@ -24,6 +26,7 @@ from relieve_py.keeping import Keeper
 from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
+from relieve_py.outcomes import Sealed
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, PickleSerializer, Serializer
 from relieve_py.streams import Items
@@ -41,6 +44,7 @@ _ANSWERS_TO = {
     Mode.STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
     Mode.EVENT: frozenset({Kind.DELIVERED}),
     Mode.CHUNK: frozenset({Kind.RESULT, Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
+    Mode.BUNDLE: frozenset({Kind.RESULT, Kind.ITEM, Kind.ERROR}),
 }
 _ANSWERS = frozenset().union(*_ANSWERS_TO.values())
 
@@ -91,9 +95,9 @@ class Traffic:
 
     # -- in ----------------------------------------------------------------------------------------
 
-    def submit(self, call: Call) -> None:
-        """Send the call, or queue it until that is possible; starts a task that was never started. Raises
-        CalledFromHandler."""
+    def submit(self, call: Call, *company: Call) -> None:
+        """Send the call, and what is to go with it, or queue it until that is possible; starts a task that was never
+        started. Raises CalledFromHandler."""
         after: Deeds = []
         lock = self._line.lock
         locks.refuse_if_mine(lock)
@@ -106,14 +110,18 @@ class Traffic:
             elif self._life.state in (State.ASLEEP, State.STOPPING):
                 self._host.carry_out(self._life.wake(self._supervisor.now()), after)
             if not self._life.accepts:
-                self._turn_away(call, self._life.refusal(), after)
-            elif self._life.state is State.READY and self._may_go(call):
+                for each in (call, *company):
+                    self._turn_away(each, self._life.refusal(), after)
+            elif self._life.state is State.READY and not company and self._may_go(call):
                 self.table.put_sent(call)
                 self._send(call, after)
             else:
                 self.table.put(call)
                 if call.home is self:
                     call.await_turn(self._supervisor)
+                for each in company:
+                    each.carrier = self
+                    self.table.put(each)
                 self._pump(after)
                 if self.table.waiting:
                     call.made_at = call.made_at or self._now()
@@ -179,8 +187,59 @@ class Traffic:
 
     def _pump(self, after: Deeds) -> None:
         """Under the lock: send what may be sent."""
-        while self._life.state is State.READY and (call := self.table.next(self.closed)) is not None:
+        while self._life.state is State.READY and self.table.waiting.count:
+            closed = self.closed
+            if self.appetite > 1 and not closed and self.table.running < self.table.concurrency:
+                company = self.table.company(self.appetite, may_travel_with_others)
+                if company:
+                    self._send_together(company, after)
+                    continue
+            if (call := self.table.next(closed)) is None:
+                return
             self._send(call, after)
+
+    @property
+    def appetite(self) -> int:
+        """How many short calls are worth being sent together."""
+        size = self._chunking.rate.size
+        return size if size > 1 and self.takes_chunks else 1
+
+    def _send_together(self, calls: list[Call], after: Deeds) -> None:
+        """Under the lock: send calls that the table has let go, except those that were cancelled meanwhile."""
+        wanted, now = [], self._now()
+        for call in calls:
+            call.carrier = self
+            if call.reply.cancelled():
+                after.append(functools.partial(self._ended, call))
+                continue
+            call.await_turn_no_more()
+            call.made_at, call.sent_at = call.made_at or now, call.sent_at or now
+            wanted.append(call)
+        if len(wanted) == 1:
+            self.table.begin(wanted[0])
+            self._send(wanted[0], after)
+        elif wanted:
+            bundle = Bundle(wanted, self._settle_one, self.tally)
+            self.table.begin(bundle)
+            self._send(bundle, after)
+            self._line.attend_always()  # who waits for one of them may not be who reads
+
+    def _settle_one(self, call: Call, outcome: Any) -> None:
+        """Without the lock: this is what became of a call that travelled with others."""
+        settled: object = None
+        if type(outcome) is Payload:
+            call.reply.settle(Encoded(self._serializer, outcome, f"the result of {call.title}"))
+        elif type(outcome) is not Sealed:
+            call.reply.settle(outcome)
+        elif outcome.kind == Kind.MISSING:
+            self._endings.give_up(call, missing_of(Frame(Kind.MISSING, payload=outcome.data), self._life.name))
+        elif outcome.kind != Kind.END:
+            is_error = outcome.kind == Kind.ERROR
+            payload = Payload(outcome.data, outcome.buffers)
+            encoded = Encoded(self._serializer, payload, f"the result of {call.title}", is_error)
+            settled = self._raised(call, encoded) if is_error else call.reply.settle(encoded)
+        if settled is not LATER:
+            self._ended(call)
 
     @property
     def closed(self) -> bool:
@@ -212,7 +271,7 @@ class Traffic:
         if not call.sent_at:
             call.sent_at = now
             call.made_at = call.made_at or now  # it did not wait
-        if isinstance(call, Chunk):
+        if isinstance(call, Batch):
             self._chunking.watch(call)
         elif call.timeout is not None:
             due = now + call.timeout
@@ -225,9 +284,9 @@ class Traffic:
         """Whether its child can run many items as one call: one after the other, and nothing goes by their number."""
         return self.table.concurrency == 1 and not self._upkeep.on and type(self._serializer) is PickleSerializer
 
-    def expect(self, number: int, after: float, look: Callable[[Chunk, int, int], None], chunk: Chunk) -> None:
-        """Under the lock: have that chunk looked at after so many seconds, on the I/O thread, unless it is over."""
-        self._timers[number] = self._supervisor.at(self._now() + after, look, chunk, number, self._life.generation)
+    def expect(self, number: int, after: float, look: Callable[[Any, int, int], object], batch: Batch) -> None:
+        """Under the lock: have that batch looked at after so many seconds, on the I/O thread, unless it is over."""
+        self._timers[number] = self._supervisor.at(self._now() + after, look, batch, number, self._life.generation)
 
     # -- what a caller does with a call ------------------------------------------------------------
 
@@ -278,6 +337,8 @@ class Traffic:
 
     def _abandon(self, call: Call, after: Deeds) -> bool:
         """Under the lock: interrupt a sent call, and replace the child if it does not give up in time."""
+        if call.within is not None:
+            return self._chunking.drop(call)
         number = self.table.abandon(call)
         if not number:
             return False
@@ -321,7 +382,7 @@ class Traffic:
         if asked is not None and frame.kind in _ANSWERS and frame.kind not in _ANSWERS_TO[asked.mode]:
             raise ProtocolError(f"what was sent as {asked.mode.name} was answered by a frame of kind {frame.kind}")
         match frame.kind:
-            case Kind.RESULT if isinstance(asked, Chunk):
+            case Kind.RESULT if isinstance(asked, Batch):
                 self._over(frame, lambda call: self._chunking.finished(asked, frame))
             case Kind.RESULT:
                 self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)), True)
@@ -347,7 +408,7 @@ class Traffic:
         call = self.table.sent.get(frame.number)
         if call is not None and frame.kind == Kind.ACCEPTED:
             call.reply.settle(None)
-        elif isinstance(call, Chunk):
+        elif isinstance(call, Batch):
             self._chunking.underway(call, frame)
         elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
@@ -388,8 +449,10 @@ class Traffic:
             call = self._at_hand = self.table.sent.get(frame.number)
             self.table.finish(frame.number)
             if done and call is not None:
-                recent = self.tally.recent
-                recent.append((call.made_at, call.sent_at, self._now()))
+                now, recent = self._now(), self.tally.recent
+                recent.append((call.made_at, call.sent_at, now))
+                if call.home is not self or self.table.waiting.count:
+                    self._chunking.rate.ran(1, now - call.sent_at)
                 if len(recent) >= BATCH:
                     self.tally.fold()
             if frame.kind == Kind.DELIVERED and self.table.unread.slack:
@@ -411,7 +474,7 @@ class Traffic:
 
     def _raised(self, call: Call, encoded: Encoded) -> object:
         """The user's code raised. While it is open whether the call is tried again, the call is, too."""
-        if isinstance(call, Chunk) and self._chunking.failed(call):
+        if isinstance(call, Batch) and self._chunking.failed(call):
             return None
         if not self._endings.must_decide(call):
             self.tally.has_failed()
@@ -432,8 +495,10 @@ class Traffic:
     def reading_interrupted(self) -> None:
         """The caller who read was interrupted, maybe in the middle of an answer, which then is lost."""
         with self._lock:
-            call, self._at_hand = self._at_hand, None
-        if call is not None:
+            whole, self._at_hand = self._at_hand, None
+        for call in calls_of(whole) if whole is not None else ():
+            if call.reply.settled():
+                continue
             lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
             self._endings.give_up(call, lost)
             self._ended(call)
@@ -459,12 +524,16 @@ class Traffic:
         self._slack.notify_all()
         for call in started:
             restarts = self._life.restarts
-            if isinstance(call, Chunk):
+            if isinstance(call, Batch):
                 after.append(functools.partial(self._chunking.died, call, progress, exit, restarts))
             else:
                 error = died(call, exit, restarts)
                 after.append(functools.partial(self._endings.failed, call, error, lost=True))
             after.append(functools.partial(self._ended, call))
+        for batch in [call for call in untouched if isinstance(call, Batch)]:
+            untouched.remove(batch)
+            after.append(functools.partial(self._chunking.untouched, batch))
+            after.append(functools.partial(self._ended, batch))
         for home in {id(call.home): call.home for call in untouched}.values():
             calls = [call for call in untouched if call.home is home]
             if home is self:

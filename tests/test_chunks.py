@@ -10,13 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relieve_py.calls import DEFAULTS
-from relieve_py.chunks import AIM, GROWTH, MOST_BYTES, MOST_ITEMS, SOME, Chunk, Pace, Part, TooLarge
+from relieve_py.chunks import AIM, SOME, Chunk, Pace, Part, TooLarge
 from relieve_py.errors import DecodeError, ProtocolError
 from relieve_py.events import Strand
 from relieve_py.itemwise import Refused
 from relieve_py.outcomes import Sealed, Several, head_of, outcomes_in, outcomes_of, single
+from relieve_py.rate import GROWTH, MOST, MOST_BYTES
 from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.telling import error_payload
+from relieve_py.wire import Kind
 
 PICKLE = PickleSerializer()
 
@@ -55,7 +57,7 @@ def test_it_shrinks_when_items_become_slow() -> None:
     changing = pace(10**9)
     for _ in range(6):
         changing.ran(changing.next_size(0), 0.0)
-    assert changing.next_size(0) == MOST_ITEMS
+    assert changing.next_size(0) == MOST
     for _ in range(3):
         changing.ran(1, 1.0)
     assert changing.next_size(0) == 1
@@ -140,8 +142,8 @@ def test_a_part_gives_values_and_errors_in_order() -> None:
     several = Several(0)
     several.values += [
         1,
-        several.sealed(False, PICKLE.encode([2])),
-        several.sealed(True, error_payload(PICKLE, KeyError(3))),
+        several.sealed(Kind.RESULT, PICKLE.encode([2])),
+        several.sealed(Kind.ERROR, error_payload(PICKLE, KeyError(3))),
     ]
     one, two, three = Part(chunk([1, 2, 3]), several.payload(3)).open()
     assert (one, two) == (1, [2])
@@ -168,7 +170,8 @@ def test_fewer_outcomes_than_announced_are_no_outcomes() -> None:
 
 def test_a_cut_is_a_chunk_of_these_items() -> None:
     whole = chunk([0, [1], "2", (3,)])
-    part = whole.cut(1, 3)
+    (part,) = whole.conclude([], 0, range(0), [range(1, 3)], (0, 0.0)).again
+    assert isinstance(part, Chunk)
     assert part.id == whole.id + 1
     assert part.left() == 2
     method, id, created_at, items, _ = pickle.loads(part.payload.data)
@@ -188,4 +191,4 @@ def test_an_item_with_buffers_travels_alone() -> None:
 
 
 def test_a_sealed_outcome_is_told_from_a_value() -> None:
-    assert outcomes_in(pickle.dumps((False, b"x")), 1) == [Sealed(False, b"x", ())]
+    assert outcomes_in(pickle.dumps((int(Kind.RESULT), b"x")), 1) == [Sealed(Kind.RESULT, b"x", ())]

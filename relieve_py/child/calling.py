@@ -4,6 +4,7 @@ interruption."""
 from __future__ import annotations
 
 import contextvars
+import pickle
 import sys
 import threading
 from collections.abc import Callable
@@ -20,10 +21,11 @@ from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import Frame, Kind
 
 if TYPE_CHECKING:
+    from relieve_py.child.chunk import Bundle
     from relieve_py.child.runtime import Child
 
 _NOTHING = nullcontext()
-GET, CALL, STREAM, CHUNK = 0, 1, 2, 4  # the flags of a CALL frame
+GET, CALL, STREAM, CHUNK, BUNDLE = 0, 1, 2, 4, 5  # the flags of a CALL frame
 
 
 class Interrupted(BaseException):
@@ -136,6 +138,8 @@ class Caller:
         self._async_task: tuple[Any, Any] | None = None
         self._runner: Any = None
         self._dropped: set[int] = set()
+        self.bundle: Bundle | None = None  # that runs; under the lock
+        self.dropped_pieces: dict[int, set[int]] = {}  # of bundles that have not begun; under the lock
 
     # -- from the watching thread ------------------------------------------------------------------
 
@@ -148,6 +152,21 @@ class Caller:
                     self._dropped.add(number)
                 elif request.close():  # its function has returned; the answer was to come later
                     self._child.answer(Kind.END, number, None)
+                return False
+            self._interrupt = number
+            if self._async_task is not None:
+                loop, task = self._async_task
+                loop.call_soon_threadsafe(task.cancel)
+                return False
+            return True
+
+    def cancel_piece(self, number: int, place: int) -> bool:
+        """The same for one call of a bundle."""
+        with self._lock:
+            if self.bundle is None or self._current != number:
+                self.dropped_pieces.setdefault(number, set()).add(place)
+                return False
+            if not self.bundle.cancel(place):
                 return False
             self._interrupt = number
             if self._async_task is not None:
@@ -177,6 +196,8 @@ class Caller:
     def interrupted(self) -> None:
         """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""
         if not self._interrupt or self._interrupt != self._current:
+            return
+        if self.bundle is not None and not self.bundle.may_be_interrupted():
             return
         if importing(sys._getframe(1)):
             # An import that is broken off leaves half a module behind, which breaks every later use of it.
@@ -219,6 +240,10 @@ class Caller:
     def _perform(self, frame: Frame) -> tuple[Kind, Payload | None] | None:
         """Call the function; its answer, or None when that comes later."""
         child, number, mode = self._child, frame.number, frame.flags
+        if mode == BUNDLE:
+            from relieve_py.child.chunk import Bundle
+
+            return Bundle(self, number).run_calls(pickle.loads(frame.payload))
         payload = Payload.of_frame(frame)
         method, id, created_at, args, kwargs = decode(child.serializer, payload, "the arguments")
         del payload

@@ -1,4 +1,4 @@
-"""Runs the items of a chunk one after the other: each is begun, done and failed by itself, whatever ends the child."""
+"""Runs the pieces of a batch one after the other: each is begun, done and failed by itself, whatever ends the child."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from relieve_py.blackbox import ITEMS_BEGUN, ITEMS_BYTES, ITEMS_DONE, ITEMS_FROM
 from relieve_py.child.calling import GET, Caller, Interrupted, Request, _encode_result, running
 from relieve_py.outcomes import ATOMS, Several, single
 from relieve_py.serializers import Payload, decode
-from relieve_py.telling import error_payload
+from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import Kind
 
 if TYPE_CHECKING:
     from relieve_py.child.runtime import Child
+
+
+NOTHING = Payload(b"")
 
 
 class ItemRequest(Request):
@@ -37,6 +40,19 @@ class ItemRequest(Request):
         self._is_given.wait()
         assert self._given is not None
         return self._given
+
+
+class Outcome(BaseException):
+    """Raised where a piece has an outcome that is neither a value nor an error of its code."""
+
+    def __init__(self, kind: Kind, payload: Payload = NOTHING) -> None:
+        self.kind = kind
+        self.payload = payload
+
+
+def is_plain(function: Any) -> bool:
+    """Whether it can be called as it is, and answers by what it returns."""
+    return callable(function) and not hasattr(function, "relieve_callback")
 
 
 class Chunk:
@@ -74,12 +90,19 @@ class Chunk:
         child.requests[self._number] = request
         return request
 
+    def may_be_interrupted(self) -> bool:
+        """In a signal handler: its parent wants none of its items any more."""
+        return True
+
     def run(self, function: Any, items: Any) -> tuple[Kind, Payload | None]:
         """Run them all, or those up to a recall; the answer with what was not sent before."""
+        return self._run_by(self._step_of(function), items)
+
+    def _run_by(self, step: Any, items: Any) -> tuple[Kind, Payload | None]:
         began = time.perf_counter()
         token = running.set(self)
         try:
-            end = self._run(self._step_of(function), items)
+            end = self._run(step, items)
         finally:
             running.reset(token)
         return Kind.RESULT, self._kept.payload(end, self._failures, time.perf_counter() - began)
@@ -147,6 +170,8 @@ class Chunk:
         request = self._requests.pop() if self._requests else None
         if request is not None and not request.close():
             self._keep_answer(index, *request.given())
+        elif isinstance(error, Outcome):
+            self._keep_answer(index, error.kind, error.payload)
         else:
             self._keep_answer(index, Kind.ERROR, error_payload(self._child.serializer, error))
 
@@ -159,7 +184,7 @@ class Chunk:
             self._flush(index)
             self._send(single(index, payload), index + 1)
             return
-        outcome = self._kept.sealed(kind == Kind.ERROR, payload)
+        outcome = self._kept.sealed(kind, payload)
         self._put(index, outcome, pickle.dumps(outcome, 5))
 
     def _put(self, index: int, outcome: Any, record: bytes) -> None:
@@ -194,3 +219,62 @@ class Chunk:
         child.page[ITEMS_BYTES] = self._used = 0
         child.page[ITEMS_DONE] = end
         self._kept.restart(end)
+
+
+class Bundle(Chunk):
+    """Calls that came together, each with a method and arguments of its own. One may be cancelled alone."""
+
+    def __init__(self, caller: Caller, number: int) -> None:
+        super().__init__(caller, number, 0, None, 0.0)
+        self._dropped: set[int] = set()  # places; under the caller's lock
+        self._interruptible = -1  # the place of the call whose code runs, from its first line to its last
+
+    def run_calls(self, calls: list[bytes]) -> tuple[Kind, Payload | None]:
+        """Run them all, or those up to a recall."""
+        with self._caller._lock:
+            self._caller.bundle = self
+            self._dropped |= self._caller.dropped_pieces.pop(self._number, set())
+        try:
+            return self._run_by(self._call, calls)
+        finally:
+            self._caller.bundle = None
+
+    def cancel(self, place: int) -> bool:
+        """Watching thread, under the caller's lock: nobody wants that one. True when it runs, and has to be
+        interrupted."""
+        self._dropped.add(place)
+        return self._interruptible == place
+
+    def may_be_interrupted(self) -> bool:
+        """In a signal handler: the code of a call runs that nobody wants."""
+        return self._interruptible in self._dropped
+
+    def _request(self, index: int) -> ItemRequest:
+        return super()._request(0)
+
+    def _call(self, data: bytes) -> Any:
+        child, caller = self._child, self._caller
+        place = child.page[ITEMS_BEGUN] - 1
+        if place in self._dropped:
+            raise Outcome(Kind.END)
+        self._method, self._id, self._created_at, args, kwargs = decode(
+            child.serializer, Payload(data), "the arguments"
+        )
+        try:
+            function = child.exports.find(self._method)
+        except LookupError:
+            raise Outcome(Kind.MISSING, missing_payload(self._method, child.exports.names())) from None
+        caller._interrupt = 0  # one that came too late for the call before
+        try:
+            try:
+                self._interruptible = place
+                if caller.invoke == caller._invoke and is_plain(function):
+                    value = function(*args, **kwargs)
+                else:
+                    value = caller.invoke(function, args, kwargs, self.here())
+                return caller._await(value) if hasattr(value, "__await__") else value
+            finally:
+                self._interruptible = -1
+        except Interrupted:
+            self._interruptible = -1
+            raise Outcome(Kind.END) from None

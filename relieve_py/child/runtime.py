@@ -283,7 +283,7 @@ class Child:
                     lambda: self._decode_event(frame), lambda: self.answer(Kind.DELIVERED, frame.number, None)
                 )
             case Kind.CANCEL:
-                if self._caller.cancel(frame.number):
+                if self._cancel(frame):
                     interrupt(self.main_thread)
             case Kind.RESULT | Kind.ERROR:
                 self._questions.answered(self.serializer, frame)
@@ -298,6 +298,12 @@ class Child:
                     interrupt(self.main_thread)
             case Kind.FEED | Kind.FED:
                 self._feed(frame)
+
+    def _cancel(self, frame: Frame) -> bool:
+        """True when the main thread has to be woken."""
+        if len(frame.payload):
+            return self._caller.cancel_piece(frame.number, int.from_bytes(frame.payload, "little"))
+        return self._caller.cancel(frame.number)
 
     def _feed(self, frame: Frame) -> None:
         """An item of a stream among arguments, or its end."""

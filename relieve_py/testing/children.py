@@ -6,6 +6,7 @@ comes over the channel is read, as the watching thread of a real child does.
 
 from __future__ import annotations
 
+import pickle
 import signal
 from collections import deque
 from collections.abc import Callable, Generator
@@ -16,11 +17,13 @@ from relieve_py.child.calling import Interrupted
 from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import exit_code_of
 from relieve_py.launchers.base import Observer
+from relieve_py.outcomes import Several
 from relieve_py.serializers import Payload
 from relieve_py.testing.pipes import GARBAGE, ChildEnd
 from relieve_py.testing.scheduler import Scheduler, Source
 from relieve_py.wire import Frame, Kind
 
+BUNDLE = 5  # of the flags of a CALL frame
 Wait = Callable[[], bool] | float | None
 """What a main thread waits for: a condition, so many seconds, or only its turn."""
 Answer = tuple[Kind, Payload | None]
@@ -98,6 +101,8 @@ class SimulatedChild(Source):
         self._observer: Observer | None = None  # once it was told that the child exists
         self._inbox: deque[Frame] = deque()
         self._dropped: set[int] = set()
+        self._dropped_pieces: set[tuple[int, int]] = set()
+        self._piece = -1  # the place of the call that runs, in its bundle
         self._current = self._interrupt = 0
         self._doomed = 0  # the signal that is about to end it
         self._exit: tuple[int | None, int | None] | None = None
@@ -263,14 +268,20 @@ class SimulatedChild(Source):
                 if frame.number in self.outflows:
                     self.outflows[frame.number].credit(int.from_bytes(frame.payload, "little"))
             case Kind.CANCEL if not self.deaf:
-                if self._current == frame.number:
-                    self._interrupt = frame.number
-                else:
-                    self._dropped.add(frame.number)
+                self._cancel(frame)
             case Kind.PING:
                 self.send(Frame(Kind.PONG))
             case Kind.STOP if not self.deaf:
                 self.stopping = True
+
+    def _cancel(self, frame: Frame) -> None:
+        number, place = frame.number, int.from_bytes(frame.payload, "little") if len(frame.payload) else -1
+        if self._current == number and self._piece == place:
+            self._interrupt = number
+        elif place >= 0:
+            self._dropped_pieces.add((number, place))
+        else:
+            self._dropped.add(number)
 
     def _check(self, frame: Frame) -> None:
         """What a parent must not do. Raises AssertionError."""
@@ -365,7 +376,10 @@ class SimulatedChild(Source):
         answer: Answer = Kind.END, None
         try:
             if number not in self._dropped:
-                answer = yield from self.performer.perform(frame)
+                if frame.flags == BUNDLE:
+                    answer = yield from self._bundle(number, pickle.loads(frame.payload))
+                else:
+                    answer = yield from self.performer.perform(frame)
         except Interrupted:
             pass
         except SystemExit:
@@ -377,8 +391,51 @@ class SimulatedChild(Source):
             self._current = self._interrupt = 0
             self._dropped = {later for later in self._dropped if later > number}
             del self.outflows[number]
-        kind, payload = answer
-        self.send(Frame(kind, number) if payload is None else payload.to_frame(kind, number))
+        self.answer(number, *answer)
+
+    # -- calls that came together ------------------------------------------------------------------
+
+    def _bundle(self, number: int, calls: list[bytes]) -> Generator[Wait, None, Answer]:
+        """Run one after the other; what each gave is kept where the parent sees it."""
+        self._kept, began = Several(0), self._scheduler.now()
+        for place, data in enumerate(calls):
+            self.progress = self.progress._replace(begun=place + 1)
+            if self.recalled == number:
+                self.progress = self.progress._replace(begun=place)
+                break
+            answer: Answer = Kind.END, None
+            if (number, place) not in self._dropped_pieces:
+                self._piece = place
+                try:
+                    answer = yield from self.performer.perform(Frame(Kind.CALL, number, data))
+                except Interrupted:
+                    pass
+                except Exception as error:
+                    answer = Kind.ERROR, self.performer.failure(error)
+                finally:
+                    self._piece, self._interrupt = -1, 0
+            self._keep(*answer)
+        values = self._kept.values
+        failures = sum(type(value) is tuple and value[0] == Kind.ERROR for value in values)
+        return Kind.RESULT, self._kept.payload(len(values), failures, self._scheduler.now() - began)
+
+    def _keep(self, kind: Kind, payload: Payload | None) -> None:
+        outcome = self._kept.sealed(kind, payload or Payload(b""))
+        self._kept.values.append(outcome)
+        records = self.progress.records + pickle.dumps(outcome, 5)
+        self.progress = self.progress._replace(done=self.progress.done + 1, records=records)
+
+    def answer(self, number: int, kind: Kind, payload: Payload | None) -> None:
+        """Have the parent know the answer before its code goes on."""
+        if self.bundled:
+            self._keep(kind, payload)
+        else:
+            self.send(Frame(kind, number) if payload is None else payload.to_frame(kind, number))
+
+    @property
+    def bundled(self) -> bool:
+        """True while a call of a bundle runs, whose answer is kept in memory."""
+        return self._piece >= 0
 
 
 def _never() -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.birth import Cradle
-from relieve_py.blackbox import Progress
+from relieve_py.blackbox import NO_PROGRESS, Progress
 from relieve_py.launchers.base import LaunchSpec, Observer
 from relieve_py.surroundings import Surroundings
 from relieve_py.testing.children import Performer, SimulatedChild
@@ -33,9 +33,9 @@ class SimulatedCradle(Cradle):
         """The number of the last call that the child has begun."""
         return self.child.begun
 
-    def progress(self) -> Progress:
-        """How far the child has come with its chunk."""
-        return self.child.progress
+    def progress(self, number: int) -> Progress:
+        """How far the child has come with the batch of that number."""
+        return self.child.progress if self.child.begun == number else NO_PROGRESS
 
     def recall(self, number: int) -> None:
         """Have it begin no further item of that chunk."""

@@ -147,10 +147,10 @@ class Code:
                 with self._here():
                     result = function(self._item(item))
                 result = yield from self._finish(result)
-                outcome = result if type(result) in ATOMS else kept.sealed(False, self._serializer.encode(result))
+                outcome = result if type(result) in ATOMS else kept.sealed(Kind.RESULT, self._serializer.encode(result))
             except Exception as error:
                 failures += 1
-                outcome = kept.sealed(True, self.failure(error))
+                outcome = kept.sealed(Kind.ERROR, self.failure(error))
             kept.values.append(outcome)
             records += pickle.dumps(outcome, 5)
             child.progress = Progress(index + 1, 0, index + 1, records)

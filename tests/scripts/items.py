@@ -1,6 +1,7 @@
 """Functions of one item, as map calls them."""
 
 import asyncio
+import itertools
 import os
 import pickle
 import signal
@@ -131,3 +132,9 @@ def go_off(how, maker):
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     raise LookupError(how)
+
+
+def stay(path):
+    """Heed no interrupt, from when it writes there on: not a line of Python runs after that."""
+    fd = os.open(path, os.O_WRONLY)
+    sum(itertools.chain(map(os.write, [fd], [b"\n"]), itertools.repeat(0)))

@@ -140,6 +140,7 @@ class SlotWorld(World):
         )
         self.life = life
         self.table = self.slot.traffic.table
+        self.hurry(self.slot.traffic)
         self.last_begun: dict[int, int] = {}  # the index of an entry, by priority
         self.wanted = True  # nobody has stopped it since it was last started
 

@@ -59,6 +59,8 @@ class WorkerWorld(World):
             name="w",
         )
         self.worker.on("*", self._raise)
+        for each in self.worker:
+            self.hurry(each._slot.traffic)
 
     def _hear_start(self, record: Any) -> None:
         self.starts += 1

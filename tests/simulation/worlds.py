@@ -16,6 +16,7 @@ from relieve_py.slot import leave_out
 from relieve_py.testing.children import SimulatedChild
 from relieve_py.testing.launching import SimulatedCradle, SimulatedLauncher
 from relieve_py.testing.scheduler import Scheduler
+from relieve_py.traffic import Traffic
 from relieve_py.wire import Frame
 
 T = TypeVar("T")
@@ -79,6 +80,10 @@ class World(ABC):
         drawn = table[self.choose(len(table))] if not self.calm else table[0]
         self.note("draw", drawn)
         return drawn
+
+    def hurry(self, traffic: Traffic) -> None:
+        """Maybe it takes calls for so short that many are sent together."""
+        traffic._chunking.rate.size = self.draw((1, 3, 100))
 
     def note(self, *what: object) -> None:
         """For who traces this history."""

@@ -9,6 +9,7 @@ import pytest
 
 from relieve_py import CallableTask, CloudWorker, RestartPolicy, TaskDied
 from relieve_py.testing import Simulation
+from relieve_py.testing.children import SimulatedChild
 
 ITEMS = 60
 OFTEN = RestartPolicy(max_restarts=1000, within=1.0)
@@ -78,3 +79,29 @@ def test_with_retries_all_come() -> None:
         assert len(got) == ITEMS
         assert values | raised == set(range(ITEMS)), seed
         assert sum(history.ran.values()) <= ITEMS + history.kills, seed
+
+
+@pytest.mark.rule(4)
+@pytest.mark.parametrize("seed", range(20))
+def test_what_was_recalled_before_it_began_is_not_sent_again_with_the_rest(seed: int) -> None:
+    """A child that does nothing for a while is given a chunk, which is recalled, and then the child dies."""
+    draw, ran = random.Random(seed), Counter[int]()
+    doomed: list[SimulatedChild] = []
+
+    def item(number: int) -> int:
+        ran[number] += 1
+        if number in (20, 40) and (others := [child for child in sim.children if not child.running]):
+            idle = draw.choice(others)
+            idle.freeze()
+            doomed.append(idle)
+            sim._scheduler.at(sim.now + draw.choice((0.01, 0.06, 1.0)), idle.die)
+        return number
+
+    sim = Simulation(seed, exports={"f": item})
+    with sim, CloudWorker(CallableTask("any", restart=OFTEN), size=4) as worker:
+        got = list(worker.map("f", range(ITEMS), return_exceptions=True))
+    assert doomed
+    died = [n for n, value in enumerate(got) if isinstance(value, TaskDied)]
+    assert [value for n, value in enumerate(got) if n not in died] == [n for n in range(ITEMS) if n not in died]
+    assert len(died) <= len(doomed)
+    assert set(ran.values()) == {1}

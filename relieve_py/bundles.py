@@ -1,0 +1,103 @@
+"""A Bundle: short calls that waited in one queue and go to a child together."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+from relieve_py.batch import Batch, Conclusion, Deed, Outcomes, Ran
+from relieve_py.calls import DEFAULTS, Call, Mode
+from relieve_py.outcomes import Sealed, outcomes_of
+from relieve_py.serializers import Payload
+from relieve_py.supervisor import shared
+from relieve_py.tally import BATCH, Tally
+from relieve_py.wire import Kind
+
+LATENCY = 0.002
+"""Seconds that a bundle is to take. Less: more time lost between bundles; more: a result may come later by so much."""
+
+
+def may_travel_with_others(call: Call) -> bool:
+    """Whether it is a plain question: what has a time limit, gives a stream, or is large travels by itself."""
+    payload = call.payload
+    return (
+        call.mode is Mode.GET
+        and call.timeout is None
+        and not call.feeds
+        and not payload.buffers
+        and payload.descriptors is None
+        and len(payload.data) < LARGE
+    )
+
+
+LARGE = 1 << 14
+"""Bytes of a call that travels by itself. More: others wait longer behind what has to be copied."""
+
+
+class Bundle(Batch):
+    """Calls as one. ``settle_one`` is told how each has ended, without the lock."""
+
+    __slots__ = ("_settle_one", "_tally", "calls")
+
+    def __init__(self, calls: list[Call], settle_one: Callable[[Call, Any], object], tally: Tally) -> None:
+        super().__init__(Mode.BUNDLE, None, DEFAULTS, len(calls))
+        self.calls = calls
+        self._settle_one = settle_one
+        self._tally = tally
+        self.payload = Payload(pickle.dumps([bytes(call.payload.data) for call in calls], 5))
+        self.reply = calls[0].reply_of().successor(self)  # nobody has it
+        for call in calls:
+            call.within = self
+
+    def place_of(self, call: Call) -> int | None:
+        """Where it is; None when it is here no more."""
+        for place in range(self.taken, self.limit):
+            if self.calls[place] is call:
+                return place
+        return None
+
+    def deliver(self, outcomes: Outcomes, skip: int) -> Deed:
+        """Settle these calls."""
+        end = self.taken
+        return self._settle(outcomes, skip, end)
+
+    def _settle(self, outcomes: Outcomes, skip: int, end: int) -> Deed:
+        found = (outcomes if isinstance(outcomes, list) else outcomes_of(outcomes))[skip:]
+        over = self._let_go(end - len(found), end)
+        now = shared().now()
+        for call, outcome in zip(over, found, strict=True):
+            if type(outcome) is not Sealed or outcome.kind == Kind.RESULT:  # errors are counted when they are final
+                self._tally.recent.append((call.made_at, call.sent_at, now))
+        if len(self._tally.recent) >= BATCH:
+            self._tally.fold()
+
+        def settle() -> bool:
+            for call, outcome in zip(over, found, strict=True):
+                self._settle_one(call, outcome)
+            return True
+
+        return settle
+
+    def _let_go(self, first: int, end: int) -> list[Call]:
+        calls = self.calls[first:end]
+        for call in calls:
+            call.within = None
+        return calls
+
+    def release(self, first: int) -> tuple[list[Call], Deed]:
+        """The others may go to other children."""
+        rest = self._let_go(first, self.limit)
+        self.limit = first
+        return rest, lambda: True
+
+    def conclude(self, outcomes: Outcomes, skip: int, dead: range, rests: list[range], ran: Ran) -> Conclusion:
+        """Settle the last ones."""
+        gone = self._let_go(dead.start, dead.stop)
+        again = [call for rest in rests for call in self._let_go(rest.start, rest.stop)]
+        return Conclusion(gone, again, self._settle(outcomes, skip, self.taken), counted=True)
+
+
+def calls_of(whole: Call) -> list[Call]:
+    """The calls of a bundle that are open, which are in it no more; or a call by itself."""
+    return whole.release(whole.taken)[0] if isinstance(whole, Bundle) else [whole]
