@@ -23,6 +23,9 @@ LINGER = 0.02
 from the children that have just been launched; more: of launches in a row more find no blank."""
 BURST = 0.1
 """Seconds after the first of several launches in a row at which they are made all the same."""
+PACE = 0.004
+"""Seconds from one to the next, about as long as one takes to rehearse. Less: several at once take the processors from
+the children that work; more: they are there later."""
 CALM = 10.0
 """Seconds without a launch after which only one blank is kept. Less: bursts that come seldom are slower; more: their
 memory is held for longer."""
@@ -84,7 +87,9 @@ class Blanks:
         now = time.monotonic()
         if self._refill_at is not None and now >= self._refill_at:
             self._wanted = min(MOST, max(self._wanted, self._launches))
-            if len(self._waiting) >= self._wanted or not self._make():
+            if len(self._waiting) < self._wanted and self._make():
+                self._refill_at = now + PACE
+            else:
                 self._refill_at, self._launches = None, 0
                 self._made()
         if self._shrink_at is not None and now >= self._shrink_at:
