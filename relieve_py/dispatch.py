@@ -41,6 +41,7 @@ class Dispatcher:
         self.delays = Delays()
         self._make_lock()
         self._pumping = self._pump_again = False
+        self._in_vain = False  # calls wait, and no task was found for any since one was last looked at
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
         self.paused = False  # no call is given to a task
         self._pressure = Pressure()
@@ -84,14 +85,16 @@ class Dispatcher:
         """A task was added."""
         self.chooser.joined(task)
         task._slot.traffic.on_room = functools.partial(_look, weakref.ref(self), weakref.ref(task))
-        with self.lock:
+        with self.mutex:
+            self._in_vain = False
             self.rosters.join(task)
         self.pump()
 
     def left(self, task: Task) -> None:
         """A task was removed, and will stop."""
         task._slot.traffic.on_room = None
-        with self.lock:
+        with self.mutex:
+            self._in_vain = False
             self.rosters.leave(task)
         self.chooser.left(task)
         self.pump()
@@ -101,7 +104,8 @@ class Dispatcher:
         if self.mutex._is_owned():  # by what a signal handler has interrupted
             shared().post(self.look, task)
             return
-        with self.lock:
+        with self.mutex:
+            self._in_vain = False
             self.rosters.look(task)
         self.pump()
 
@@ -134,7 +138,7 @@ class Dispatcher:
 
     def note_full(self, waiter: Reply | None = None) -> bool:
         """Somebody is told that there is no room, so that ``drain`` will come; False when there is some by now."""
-        with self.lock:
+        with self.mutex:
             if not self.backlog.crowded:
                 return False
             self._pressure.full = True
@@ -176,7 +180,7 @@ class Dispatcher:
 
     def _drop_waiting(self, call: Call, settle: Callable[[], object] = lambda: None) -> bool:
         """Forget a call that waits here, and settle it; False when it does not."""
-        with self.lock:
+        with self.mutex:
             dropped = self.delays.drop(call) or self.backlog.drop(call)
             self.keep()
             self._somebody_left()
@@ -197,7 +201,7 @@ class Dispatcher:
 
     def resubmit(self, calls: list[Call], delay: float = 0.0) -> None:
         """Queue calls again, before all others of their priority, after ``delay`` seconds."""
-        with self.lock:
+        with self.mutex:
             refused = self._stopping
             for call in calls:
                 call.carrier = self
@@ -216,7 +220,7 @@ class Dispatcher:
     def ended(self, call: Call, carrier: Carrier) -> None:
         """A call has left its task."""
         worker = self.worker  # which may be kept by this call only
-        with self.lock:
+        with self.mutex:
             self.backlog.out -= 1
             if self.backlog.drained:
                 self.keep()
@@ -226,6 +230,11 @@ class Dispatcher:
         self._settle_drained(worker)
 
     # -- dispatch ----------------------------------------------------------------------------------
+
+    def came(self, call: Call) -> None:
+        """A call was queued: give it to a task, unless there is none for those that came before it."""
+        if not self._in_vain or call.mode is Mode.EVENT:
+            self.pump()
 
     def pump(self) -> None:
         """Give waiting calls to tasks, as far as there is room."""
@@ -247,7 +256,7 @@ class Dispatcher:
         worker = self._found()
         if worker is None:
             return
-        with self.lock:
+        with self.mutex:
             if self._pumping:
                 self._pump_again = True
                 return
@@ -257,7 +266,7 @@ class Dispatcher:
                 while self._dispatch_one():
                     continue
             finally:
-                with self.lock:
+                with self.mutex:
                     again, self._pump_again = self._pump_again, False
                     self._pumping = again
             if not again:
@@ -269,7 +278,7 @@ class Dispatcher:
     def _dispatch_one(self) -> bool:
         """Give the first waiting call to a task; False when it has to wait."""
         lost: list[Call] = []
-        with self.lock:
+        with self.mutex:
             if not self.backlog.waiting.count:
                 return False
             heads = self.backlog.waiting.heads()
@@ -314,6 +323,8 @@ class Dispatcher:
         self.keep()
         if lost:
             self._somebody_left()
+        else:  # the more wait, the more of those that sleep are woken, or added
+            self._in_vain = self.elasticity is None and self.rosters.all.sleeper() is None
         return lost
 
     def _see_to_more(self, heads: list[Call], lost: list[Call]) -> None:
@@ -331,7 +342,7 @@ class Dispatcher:
         if isinstance(chosen, Task):
             chosen._slot.traffic.submit(call, *self._company(call, chosen))
             return
-        with self.lock:
+        with self.mutex:
             self.backlog.out -= 1
             if chosen is None:
                 self.backlog.put_back([call])
@@ -345,7 +356,7 @@ class Dispatcher:
         most = chosen._slot.traffic.appetite - 1
         if most < 1 or not self.chooser.trusted or self.elasticity is not None or not may_travel_with_others(call):
             return []
-        with self.lock:
+        with self.mutex:
             share = self.backlog.waiting.of(call.script).count // (2 * self.rosters.of(call.script).size)
             company = self.backlog.company(call.script, min(most, share), may_travel_with_others)
             self.backlog.out += len(company)
@@ -365,7 +376,7 @@ class Dispatcher:
     def _wake_one(self, head: Call) -> None:
         """Have a task started, one that sleeps or was never started, for the calls that wait, unless enough are on
         their way."""
-        with self.lock:
+        with self.mutex:
             roster = self.rosters.of(head.script)
             enough = roster.coming >= self.backlog.waiting.of(head.script).count
             sleeper = None if enough else roster.sleeper()
@@ -386,7 +397,7 @@ class Dispatcher:
             self.worker.tell("unavailable", record)
 
     def _tell_if_available(self) -> None:
-        with self.lock:
+        with self.mutex:
             if self.backlog.waiting or self.paused or not self.rosters.all.roomy:
                 return
             record = self._pressure.eased(self.worker.name, shared().now())
@@ -398,28 +409,28 @@ class Dispatcher:
     def open(self) -> None:
         """Calls are taken from now on."""
         self.chooser.open()
-        with self.lock:
+        with self.mutex:
             self._stopping = self._flushing = False
 
     def pause(self) -> None:
         """No call is given to a task from now on; they wait."""
         locks.refuse_if_mine(self.mutex)
-        with self.lock:
+        with self.mutex:
             self.paused = True
             self.keep()
 
     def resume(self) -> None:
         """Neither paused nor flushed any more."""
         locks.refuse_if_mine(self.mutex)
-        with self.lock:
-            self.paused = self._flushing = False
+        with self.mutex:
+            self.paused = self._flushing = self._in_vain = False
             self.keep()
         self.pump()
 
     def flush(self, reply: Reply) -> None:
         """No new call is taken from now on; settle the reply with the worker when it has no open calls."""
         locks.refuse_if_mine(self.mutex)
-        with self.lock:
+        with self.mutex:
             self._flushing, self.paused = True, False
             self.lock.notify_all()  # who waits for room is refused
         self.pump()
@@ -428,7 +439,7 @@ class Dispatcher:
     def close(self) -> None:
         """No call is taken from now on, and what waits fails with Stopped."""
         locks.refuse_if_mine(self.mutex)
-        with self.lock:
+        with self.mutex:
             self._stopping = True
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
             self.keep()
@@ -443,14 +454,14 @@ class Dispatcher:
     def drain(self, reply: Reply) -> None:
         """Settle the reply with the worker when it has no open calls."""
         locks.refuse_if_mine(self.mutex)
-        with self.lock:
+        with self.mutex:
             self.drain_waiters.append(reply)
         self._settle_drained(self.worker)
 
     def _settle_drained(self, worker: Worker) -> None:
         if not self.drain_waiters:
             return
-        with self.lock:
+        with self.mutex:
             if not self.backlog.drained or self.delays:
                 return
             replies, self.drain_waiters = self.drain_waiters, []
@@ -460,7 +471,7 @@ class Dispatcher:
 
     def numbers(self, of_tasks: dict[str, Any]) -> dict[str, Any]:
         """For statistics: those of its tasks, and what is known here."""
-        with self.lock:
+        with self.mutex:
             numbers = {**of_tasks, **self.backlog.snapshot()}
             numbers["queued"] += len(self.delays)
         numbers["failed"] += self.tally.failed

@@ -34,7 +34,7 @@ class Intake:
                 if how == "wait" and not under_a_loop():
                     shared().help_until(self._may_go_on, None)
             reply = self._take(call, how, serializer)
-        self._dispatcher.pump()
+        self._dispatcher.came(call)
         if self._backlog.crowded and isinstance(reply, Reply):
             reply.full = self._dispatcher.note_full()
         return reply
@@ -56,7 +56,7 @@ class Intake:
     def _take(self, call: Call, how: str | None, serializer: Serializer) -> Reply | Stream | None:
         """Queue a call, or refuse it. None when there is no room, and it is not decided what is to be done then."""
         dispatcher, victim = self._dispatcher, None
-        with dispatcher.lock:
+        with dispatcher.mutex:
             if self._backlog.full and not dispatcher.refuses:
                 if how is None:
                     return None
