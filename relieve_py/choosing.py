@@ -24,6 +24,8 @@ class Chooser:
         """It may be asked anywhere: it never blocks."""
         self.waits = bool(getattr(self._strategy, "waits", False))
         """All running tasks are candidates, busy ones too, and the call waits for the one chosen."""
+        self.alike = self.trusted and bool(getattr(self._strategy, "alike", False))
+        """What it says of one call holds for those that wait behind it."""
         self._indexed = self.trusted and bool(getattr(self._strategy, "indexed", False))
         self._lock = locks.new()  # owner: the thread that runs a trusted strategy
         self._strand = Strand()  # where all other strategies run

@@ -324,7 +324,8 @@ class Dispatcher:
         if lost:
             self._somebody_left()
         else:  # the more wait, the more of those that sleep are woken, or added
-            self._in_vain = self.elasticity is None and self.rosters.all.sleeper() is None
+            everybody = self.rosters.all
+            self._in_vain = self.elasticity is None and not everybody.roomy and everybody.sleeper() is None
         return lost
 
     def _see_to_more(self, heads: list[Call], lost: list[Call]) -> None:
@@ -354,7 +355,7 @@ class Dispatcher:
         """Short calls that go with this one, while many wait: half of the share of each task, so that none is left
         without."""
         most = chosen._slot.traffic.appetite - 1
-        if most < 1 or not self.chooser.trusted or self.elasticity is not None or not may_travel_with_others(call):
+        if most < 1 or not self.chooser.alike or self.elasticity is not None or not may_travel_with_others(call):
             return []
         with self.mutex:
             share = self.backlog.waiting.of(call.script).count // (2 * self.rosters.of(call.script).size)

@@ -11,7 +11,9 @@ import pytest
 
 from relieve_py import CallableTask, CloudWorker, StrategyError
 from relieve_py.strategies import Filtered, Strategy
+from relieve_py.strategies.recency import RoundRobin
 from relieve_py.testing import Simulation
+from relieve_py.traffic import Traffic
 
 TASK = Path(__file__).parent / "scripts" / "task.py"
 T = 20
@@ -103,8 +105,34 @@ def test_a_call_waits_for_those_who_are_admitted_and_fails_when_nobody_is() -> N
         worker.start().result()
         eu = worker.options(key="eu")
         assert [reply.result() for reply in [eu.get("nap", n) for n in range(4)]] == [0, 1, 2, 3]
-        assert [task._slot.traffic.table.finished for task in tasks] == [4, 0]
+        assert [task.stats().done for task in tasks] == [4, 0]
         with pytest.raises(StrategyError, match="admitted"):
             worker.options(key="asia").get("nap", 1).result()
         worker.stop().result()
         assert not simulation.children
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_only_a_strategy_that_does_not_look_at_calls_chooses_for_several(
+    alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Traffic, "appetite", 10)
+    chosen: list[int] = []
+
+    class Own(RoundRobin):
+        trusted = indexed = True
+
+        def next(self, tasks: Any, call: Any) -> Any:
+            chosen.append(call.id)
+            return super().next(tasks, call)
+
+    class Alike(Own):
+        trusted = indexed = alike = True
+
+    with Simulation(exports={"nap": lambda n: n}):
+        worker = CloudWorker(CallableTask("x.py"), size=2, strategy=Alike() if alike else Own())
+        replies = [worker.get("nap", n) for n in range(40)]
+        assert [reply.result() for reply in replies] == list(range(40))
+        assert (len(chosen) < 40) is alike
+        assert len(set(chosen)) == len(chosen)
+        assert sum(task.stats().done for task in worker) == 40

@@ -60,11 +60,14 @@ class Strategy(ABC):
     indexed: bool = False
     """True: ``next`` may be given Candidates, and finds its choice without looking at each. A subclass must say so
     itself."""
+    alike: bool = False
+    """True: it does not look at the call, so that short ones that wait may go together to the task of its choice. A
+    subclass must say so itself."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         # Trust is in the code that was read, and a subclass brings code of its own.
-        for promise in ("trusted", "indexed"):
+        for promise in ("trusted", "indexed", "alike"):
             if promise not in cls.__dict__:
                 setattr(cls, promise, False)
 

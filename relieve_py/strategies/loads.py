@@ -24,6 +24,7 @@ class IdleFirst(Strategy):
     name = "idle-first"
     trusted = True
     indexed = True
+    alike = True
 
     def next(self, tasks: Sequence[T], call: Keyed) -> T:
         return lowest(tasks, load_of)
@@ -35,6 +36,7 @@ class Random(Strategy):
     name = "random"
     trusted = True
     indexed = True
+    alike = True
 
     def __init__(self, seed: int | None = None) -> None:
         self._below = random.Random(seed).randrange
@@ -54,6 +56,7 @@ class TwoChoices(Random):
     name = "two-choices"
     trusted = True
     indexed = True
+    alike = True
 
     def next(self, tasks: Sequence[T], call: Keyed) -> T:
         first, second = super().next(tasks, call), super().next(tasks, call)

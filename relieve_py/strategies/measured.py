@@ -149,6 +149,7 @@ class LowestRSS(_Lowest):
     name = "lowest-rss"
     trusted = True
     indexed = True
+    alike = True
 
     def __init__(
         self,
@@ -170,6 +171,7 @@ class FewestSockets(_Lowest):
     name = "fewest-sockets"
     trusted = True
     indexed = True
+    alike = True
 
     def __init__(
         self,

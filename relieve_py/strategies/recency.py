@@ -13,6 +13,7 @@ class _Recency(Strategy):
 
     trusted = True
     indexed = True
+    alike = True
 
     def __init__(self) -> None:
         self._touched: dict[str, int] = {}  # when, by count
@@ -41,6 +42,7 @@ class RoundRobin(_Recency):
     name = "round-robin"
     trusted = True
     indexed = True
+    alike = True
 
     def next(self, tasks: Sequence[T], call: Keyed) -> T:
         task = lowest(tasks, self._when)
@@ -57,6 +59,7 @@ class LeastRecentlyUsed(_Recency):
     name = "least-recently-used"
     trusted = True
     indexed = True
+    alike = True
 
     def start(self, task: Candidate, call: Keyed) -> None:
         self._touch(task)
@@ -76,6 +79,7 @@ class Weighted(_Recency):
     name = "weighted"
     trusted = True
     indexed = True
+    alike = True
 
     def next(self, tasks: Sequence[T], call: Keyed) -> T:
         task = lowest(tasks, self._rank)
