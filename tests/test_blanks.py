@@ -80,7 +80,13 @@ def test_blanks_go_with_a_server_that_was_killed() -> None:
 
 def test_a_rehearsal_boots_and_answers_a_call() -> None:
     # In a process of its own, since one that does not come to its end kills itself.
-    code = "from relieve_py.child.rehearsal import rehearse; print(*[answer.kind for answer in rehearse()])"
+    code = """if True:
+        from relieve_py.child.rehearsal import rehearse
+        from relieve_py.wire import Decoder
+        answers, decoder = rehearse(), Decoder()
+        decoder.space()[: len(answers)] = answers
+        print(*[answer.kind for answer in decoder.filled(len(answers))])
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=30)
     expected = [int(Kind.READY), int(Kind.RESULT)] if hasattr(os, "memfd_create") else []
     assert [int(word) for word in done.stdout.split()] == expected, done.stderr

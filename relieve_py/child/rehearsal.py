@@ -7,17 +7,19 @@ the time of a start goes there, and whoever waits for a task need not pay for it
 from __future__ import annotations
 
 import _thread
+import functools
 import os
 import socket
 import sys
 
+from relieve_py import wire
 from relieve_py.blackbox import BYTES
-from relieve_py.channel import Channel, pair
+from relieve_py.channel import pair
 from relieve_py.child.boot import Objects, Plan, boot_frame, encode_objects
 from relieve_py.child.lastwords import LastWords
 from relieve_py.child.runtime import Child
 from relieve_py.serializers import Payload, PickleSerializer, encode
-from relieve_py.wire import Frame, Kind
+from relieve_py.wire import Kind
 
 _NAME = "_rehearsed"
 _SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), f"{_NAME}.py")
@@ -31,26 +33,24 @@ class _Rehearsing(Child):
         self._stopping = kind == Kind.RESULT
 
 
-def rehearse() -> list[Frame]:
+def rehearse() -> bytes:
     """Live a whole life: boot, a script, a call, the end. What this process is stays as it was; what was answered is
     returned. On Linux; elsewhere nothing happens."""
     if not hasattr(os, "memfd_create"):
-        return []
+        return b""
     page = os.memfd_create("relieve_py")
     path, argv = list(sys.path), sys.argv
     try:
         os.ftruncate(page, BYTES)
         ours, theirs = pair()
-        parent = Channel(ours)
-        for frame in _part_of_the_parent():
-            parent.post(frame)
+        ours.send(part_of_the_parent())
         ours.shutdown(socket.SHUT_WR)  # should it wait for more, it ends, rather than wait for ever
         child = _Rehearsing(theirs, LastWords(page))
         _thread.start_new_thread(int, ())  # whose stack is kept for the next
         child.act()
-        answers = parent.receive()
+        answers = ours.recv(1 << 16)
         child.retire()
-        parent.close()
+        ours.close()
     finally:
         os.close(page)
         sys.path[:], sys.argv = path, argv
@@ -58,7 +58,9 @@ def rehearse() -> list[Frame]:
     return answers
 
 
-def _part_of_the_parent() -> list[Frame]:
+@functools.cache
+def part_of_the_parent() -> bytes:
+    """What the parent says in it, which is made once, before the processes that rehearse."""
     plan = Plan(
         name="rehearsal",
         kind="path",
@@ -74,4 +76,5 @@ def _part_of_the_parent() -> list[Frame]:
     objects = Objects(target=None, args=(), containers=(), serializer=PickleSerializer())
     arguments = encode(PickleSerializer(), ("nothing", 1, 0.0, (), {}))
     payload = Payload(arguments.data, arguments.buffers)
-    return [boot_frame(plan, encode_objects(objects)), payload.to_frame(Kind.CALL, 1)]
+    frames = boot_frame(plan, encode_objects(objects)), payload.to_frame(Kind.CALL, 1)
+    return b"".join(chunk for frame in frames for chunk in wire.encode(frame))

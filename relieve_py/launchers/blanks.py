@@ -26,9 +26,9 @@ BURST = 0.1
 PACE = 0.004
 """Seconds from one to the next, about as long as one takes to rehearse. Less: several at once take the processors from
 the children that work; more: they are there later."""
-CALM = 10.0
-"""Seconds without a launch after which only one blank is kept. Less: bursts that come seldom are slower; more: their
-memory is held for longer."""
+CALM = 60.0
+"""Seconds without a launch after which only one blank is kept, which is the last thing that a server does unasked.
+Less: bursts that come seldom are slower; more: their memory is held for longer."""
 
 
 class Blank:

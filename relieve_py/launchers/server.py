@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
-from relieve_py.child.rehearsal import rehearse
+from relieve_py.child.rehearsal import part_of_the_parent, rehearse
 from relieve_py.child.streams import reopen_streams
 from relieve_py.launchers.blanks import Blanks
 from relieve_py.launchers.reaping import (
@@ -336,6 +336,7 @@ def _serve_clean(channel: Channel, preloads: bool) -> None:
         effects = preload(channel, frames.pop(0))
         _prepare()  # an import may have thought otherwise
     outlive_parent()  # to kill what it leaves behind
+    part_of_the_parent()
     gc.collect()
     gc.freeze()  # what is here is shared with every child; a collection there would copy it page by page
     Server(channel, clean=True, effects=effects).run(frames)
