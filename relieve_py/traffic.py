@@ -19,7 +19,7 @@ from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
-from relieve_py.feeds import feed_of, was_made
+from relieve_py.feeding import Feeding
 from relieve_py.host import Deeds, Host
 from relieve_py.instructions import Instruction
 from relieve_py.keeping import Keeper
@@ -34,7 +34,7 @@ from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
-from relieve_py.wire import FED_OVER, Frame, Kind
+from relieve_py.wire import Frame, Kind
 
 LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
 
@@ -84,7 +84,7 @@ class Traffic:
         self._delays = Delays()
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
-        self._late_feeds: set[int] = set()  # streams that were asked for when their call was over
+        self._feeding = Feeding(line, self.table)
         self._deciding = 0  # calls that raised, and may be tried again
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
@@ -398,7 +398,7 @@ class Traffic:
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(frame)
             case Kind.TAKE | Kind.ENOUGH:
-                self._feed(frame)
+                self._feeding.asked(frame)
             case _:
                 return False
         return True
@@ -412,34 +412,6 @@ class Traffic:
             self._chunking.underway(call, frame)
         elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
-
-    def _feed(self, frame: Frame) -> None:
-        """The child reads a stream among the arguments of a call, or wants no more of it. Raises ProtocolError."""
-        feed = feed_of(frame.number)
-        call = feed.call if feed is not None else None
-        items = int.from_bytes(frame.payload, "little")
-        if feed is None or call is None or self.table.sent.get(call.number) is not call:
-            if frame.kind == Kind.TAKE and items == 0:
-                self._feed_late(frame.number)
-        elif frame.kind == Kind.TAKE:
-            feed.taken(items, functools.partial(self._post_for, call))
-        elif feed.over():
-            self._post_for(call, Frame(Kind.FED, frame.number))
-
-    def _feed_late(self, number: int) -> None:
-        """The child begins to read a stream whose call is over. Raises ProtocolError for one that it was not given, or
-        was told of before: it may not have this side answer as often as it likes."""
-        if number in self._late_feeds or not was_made(number):
-            raise ProtocolError(f"stream {number} was asked for, which is none among the arguments of a call")
-        self._late_feeds.add(number)
-        with self._lock:
-            self._line.post(Frame(Kind.FED, number, flags=FED_OVER))
-
-    def _post_for(self, call: Call, frame: Frame) -> None:
-        """Send an item for a call that the child has, not if it has it no more; and the end of a stream."""
-        with self._lock:
-            if frame.kind == Kind.FED or (call.number and self.table.sent.get(call.number) is call):
-                self._line.post(frame)
 
     def _over(self, frame: Frame, settle: Callable[[Call], object], done: bool = False) -> None:
         """The call with that number has ended in the child; ``done``: well."""
@@ -557,16 +529,9 @@ class Traffic:
 
     def _ended(self, call: Call) -> None:
         if call.feeds:
-            self._end_feeds(call)
+            self._feeding.ended(call)
         if call.home is not None:
             call.home.ended(call, self)
-
-    def _end_feeds(self, call: Call) -> None:
-        """The call has left this slot. What was read of its streams is gone; others it may take elsewhere."""
-        for feed in call.feeds:
-            if feed.begun and feed.over():
-                with self._lock:
-                    self._line.post(Frame(Kind.FED, feed.number, flags=FED_OVER))
 
     def ended(self, call: Call, carrier: object) -> None:
         """Home of its own calls: somebody may wait for all of them."""
