@@ -18,9 +18,9 @@ from collections import deque
 from collections.abc import Callable
 
 from relieve_py.errors import ProtocolError
-from relieve_py.lending import LEND, Lending, LendingParent, is_large
+from relieve_py.lending import LEND, Lending, LendingChild, LendingParent, Underway, is_large
 from relieve_py.serializers import Descriptors
-from relieve_py.wire import MAX_DESCRIPTORS, WISH, Decoder, Frame, Kind, encode
+from relieve_py.wire import MAX_DESCRIPTORS, WISH, Decoder, Frame, Kind, check_size, encode, size_of
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -54,7 +54,8 @@ class Channel:
         self._decoder = Decoder()
         self._arrived: deque[int] = deque()  # descriptors whose frame is not complete yet
         self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
-        self.queued = 0  # bytes in _out
+        self._underway: Underway | None = None  # goes behind all that is in _out
+        self.queued = 0  # bytes in _out and of that
         self.torn = False  # a frame was begun by ``send`` and not finished
 
     def fileno(self) -> int:
@@ -168,10 +169,25 @@ class Channel:
 
         Raises EncodeError when the frame may not travel; a lost connection is found by the receiving side.
         """
+        if self._underway is not None:
+            check_size(size_of(frame.payload) + sum(map(size_of, frame.buffers)), len(frame.buffers), len(frame.fds))
+            self._underway.behind.append(frame)
+            return False
         if self.lending is not None and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
-            frame = self.lending.lend(frame)
-            self._pay()
+            return self._post_large(frame)
         return self._post(frame)
+
+    def _post_large(self, frame: Frame) -> bool:
+        if isinstance(self.lending, LendingChild):
+            return self._post(self.lending.lend(frame))
+        assert isinstance(self.lending, LendingParent)
+        begun = self.lending.begin(frame)
+        self._pay()
+        if isinstance(begun, Frame):
+            return self._post(begun)
+        self._underway = begun
+        self.queued += begun.left
+        return False
 
     def _post(self, frame: Frame) -> bool:
         chunks = encode(frame)
@@ -189,7 +205,7 @@ class Channel:
             self._out.append((view, first))
             self.queued += view.nbytes
             first = None
-        return self.flush()
+        return self._flush()
 
     def _pay(self) -> None:
         while isinstance(self.lending, LendingParent) and self.lending.owed:
@@ -213,6 +229,20 @@ class Channel:
 
     def flush(self) -> bool:
         """Write what the socket takes now; True when nothing is left."""
+        underway = self._underway
+        if underway is None:
+            return self._flush()
+        left = underway.left
+        frame = underway.step()
+        self.queued -= left - (underway.left if frame is None else 0)
+        if frame is not None:
+            self._underway = None
+            self._post(frame)
+            while underway.behind:
+                self.post(underway.behind.popleft())
+        return self._flush() and self._underway is None
+
+    def _flush(self) -> bool:
         while self._out:
             try:
                 sent = self._write()
@@ -222,6 +252,7 @@ class Channel:
                 if error.errno not in _GONE or sys.platform == "linux":
                     self._shut_down()  # what has come can still be read; on macOS it could not
                 self._out.clear()  # nobody will read this; receive() tells the owner
+                self._underway = None
                 self.queued = 0
                 return True
             self._drop(sent)
@@ -240,7 +271,7 @@ class Channel:
         """
         if self.torn:
             raise BrokenPipeError("the channel was torn by an exception in the middle of a frame")
-        if self.lending is not None and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
+        if isinstance(self.lending, LendingChild) and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
             frame = self.lending.lend(frame)
         chunks = encode(frame)
         try:
@@ -292,6 +323,7 @@ class Channel:
         if self.lending is not None:
             self.lending.close()
         self._out.clear()
+        self._underway = None
         self.queued = 0
         while self._arrived:
             fd = self._arrived.popleft()

@@ -16,13 +16,13 @@ from __future__ import annotations
 import os
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
-from relieve_py.segments import PAGE, Borrower, Lender, Share, padded
+from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
-from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Frame, Kind, size_of
+from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Bytes, Frame, Kind, size_of
 
 LEND = 1 << 16
 """Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
@@ -44,10 +44,6 @@ class Lending:
     def __init__(self) -> None:
         self.lender: Lender | None = None
         self.borrower: Borrower | None = None
-
-    def lend(self, frame: Frame) -> Frame:
-        """What is to be sent for a frame with large parts: that these are lent, or the frame as it is."""
-        raise NotImplementedError
 
     def came(self, frame: Frame) -> bool:
         """Look at a frame with LENT or WISH, and make it whole; False when it was meant for this. Raises
@@ -82,25 +78,47 @@ class Lending:
         return block.end
 
 
-def _lent(lender: Lender, frame: Frame) -> tuple[Frame, int]:
-    """The frame that says that the large parts of this one are lent, and where they end; or this, and 0."""
-    payload, parts = frame.payload, frame.buffers
-    whole = size_of(payload) >= OUT_OF_BAND
-    if whole:
-        parts = (payload, *parts)
-    block = lender.lend(parts)
-    if block is None:
-        return frame, 0
+def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], bool]:
+    """Those of its parts that are lent, and whether its payload is among them."""
+    if size_of(frame.payload) >= OUT_OF_BAND:
+        return (frame.payload, *frame.buffers), True
+    return frame.buffers, False
+
+
+def _without(frame: Frame, parts: Sequence[Bytes], whole: bool, block: Block) -> Frame:
+    """What is left of the frame when these parts of it are in the block."""
     lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
     tail = _TAIL.pack(block.use, block.start, block.slot, len(parts), whole)
-    rest = b"".join((b"" if whole else payload, lengths, tail))
-    return Frame(frame.kind, frame.number, rest, (), frame.fds, frame.flags | LENT, frame.owner), block.end
+    rest = b"".join((b"" if whole else frame.payload, lengths, tail))
+    return Frame(frame.kind, frame.number, rest, (), frame.fds, frame.flags | LENT, frame.owner)
 
 
 def is_large(frame: Frame) -> bool:
     """True when it should be lent."""
     nbytes = size_of(frame.payload)
     return (nbytes if nbytes >= OUT_OF_BAND else 0) + sum(map(size_of, frame.buffers)) >= LEND
+
+
+class Underway:
+    """A frame whose large parts are being copied, a step at a time, and the frames that are to be sent behind it."""
+
+    def __init__(self, copying: Copying, lent: Frame, frame: Frame) -> None:
+        self.behind: deque[Frame] = deque()
+        self._copying = copying
+        self._lent = lent
+        self._frame = frame
+
+    @property
+    def left(self) -> int:
+        """Bytes that are not copied yet."""
+        return self._copying.left
+
+    def step(self) -> Frame | None:
+        """Copy some more; once that is done, or cannot be, the frame to send."""
+        try:
+            return self._lent if self._copying.step() else None
+        except OSError:
+            return self._frame
 
 
 class LendingParent(Lending):
@@ -125,17 +143,24 @@ class LendingParent(Lending):
         if self.lender is not None or self.borrower is not None:
             self._call()
 
-    def lend(self, frame: Frame) -> Frame:
+    def begin(self, frame: Frame) -> Frame | Underway:
+        """What is to be sent for a frame with large parts: that these are lent, now or soon; or the frame as it is."""
         if self.lender is None:
             if self._may:
                 self._make_lender()
             return frame
-        frame, end = _lent(self.lender, frame)
-        if end:
-            self._down = max(self._down, end)
-            if not self._cooling:
-                self._call()
-        return frame
+        parts, whole = _large_parts(frame)
+        copying = self.lender.begin(parts)
+        if copying is None:
+            return frame
+        self._down = max(self._down, copying.block.end)
+        if not self._cooling:
+            self._call()
+        lent = _without(frame, parts, whole, copying.block)
+        try:
+            return lent if copying.step() else Underway(copying, lent, frame)
+        except OSError:
+            return frame
 
     def came(self, frame: Frame) -> bool:
         if frame.kind == Kind.SEGMENT:
@@ -211,10 +236,13 @@ class LendingChild(Lending):
     """The child's end, which takes what it is given, and says when it would use more."""
 
     def lend(self, frame: Frame) -> Frame:
+        """What is to be sent for a frame with large parts: that these are lent, or the frame as it is."""
         if self.lender is None:
             frame.flags |= WISH
             return frame
-        return _lent(self.lender, frame)[0]
+        parts, whole = _large_parts(frame)
+        block = self.lender.lend(parts)
+        return frame if block is None else _without(frame, parts, whole, block)
 
     def came(self, frame: Frame) -> bool:
         if frame.kind != Kind.SEGMENT:

@@ -16,7 +16,7 @@ import pickle
 import sys
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from relieve_py import cgroups
@@ -39,6 +39,9 @@ OF_WHAT_IS_LEFT = 8
 """Each new segment may have one part in so many of what the others leave of that."""
 STEP = 4 << 20
 """Bytes that are copied while no other thread can run."""
+AT_ONCE = 16 << 20
+"""Bytes that are copied while nobody else can use the channel. Less: more looks at it; more: the I/O thread, which
+serves all children, may wait for longer."""
 
 
 def padded(nbytes: int) -> int:
@@ -131,22 +134,34 @@ class Lender:
 
     def lend(self, parts: Sequence[Bytes]) -> Block | None:
         """Copy the parts into one block, each at a multiple of ALIGN in it; None when that is not possible now."""
-        if self._marks[0] != TAKEN or not self._busy.acquire(False):
+        if not self._busy.acquire(False):
             return None
         try:
-            self._look()
-            block = self._blocks.take(sum(padded(size_of(part)) for part in parts))
+            block = self._take(parts)
             if block is not None:
-                try:
-                    self._write(block, parts)
-                except BaseException as error:  # no memory; or the user's Ctrl-C
-                    self._blocks.give_back(block)
-                    if not isinstance(error, OSError):
-                        raise
-                    return None
+                for _ in self._write(block, parts):
+                    continue
             return block
+        except OSError:
+            return None
         finally:
             self._busy.release()
+
+    def begin(self, parts: Sequence[Bytes]) -> Copying | None:
+        """The same, a step at a time; nothing else may be lent meanwhile."""
+        if not self._busy.acquire(False):
+            return None
+        try:
+            block = self._take(parts)
+        finally:
+            self._busy.release()
+        return Copying(block, self._write(block, parts)) if block is not None else None
+
+    def _take(self, parts: Sequence[Bytes]) -> Block | None:
+        if self._marks[0] != TAKEN:
+            return None
+        self._look()
+        return self._blocks.take(sum(padded(size_of(part)) for part in parts))
 
     @property
     def kept(self) -> int:
@@ -186,20 +201,49 @@ class Lender:
             if self._marks[block.slot] == block.use:
                 self._blocks.give_back(block)
 
-    def _write(self, block: Block, parts: Sequence[Bytes]) -> None:
+    def _write(self, block: Block, parts: Sequence[Bytes]) -> Iterator[int]:
+        """Copy the parts, a piece at a time; gives how many bytes each piece has. When that fails, or is given up, the
+        block is lent no more."""
         place = block.start
-        for part in parts:
-            nbytes = size_of(part)
-            if nbytes:
-                source = memoryview(part).cast("B")
-                done = min(nbytes, max(0, self._warm - place))
-                for start in range(0, done, STEP):
-                    stop = min(start + STEP, done)
-                    self._view[place + start : place + stop] = source[start:stop]
+        try:
+            for part in parts:
+                nbytes, done = size_of(part), 0
+                source = memoryview(part).cast("B") if nbytes else memoryview(b"")
                 while done < nbytes:
-                    done += os.pwrite(self._fd, source[done:], place + done)
-            place += padded(nbytes)
-            self._warm = max(self._warm, -(-(place) // PAGE) * PAGE)
+                    end, warm = min(done + STEP, nbytes), self._warm - place
+                    if done < warm:
+                        end = min(end, warm)
+                        self._view[place + done : place + end] = source[done:end]
+                    else:
+                        end = done + os.pwrite(self._fd, source[done:end], place + done)
+                        self._warm = max(self._warm, -(-(place + end) // PAGE) * PAGE)
+                    yield end - done
+                    done = end
+                place += padded(nbytes)
+        except BaseException:
+            if self._map is not None:
+                self._marks[block.slot] = block.use  # as if the reader had given it back
+            raise
+
+
+class Copying:
+    """Parts on their way into a block."""
+
+    def __init__(self, block: Block, pieces: Iterator[int]) -> None:
+        self.block = block
+        self.left = block.end - block.start
+        """Bytes that are not copied yet."""
+        self._pieces = pieces
+
+    def step(self) -> bool:
+        """Copy at most AT_ONCE bytes; True when all are there. Raises OSError when there is no memory."""
+        least = self.left - AT_ONCE
+        for nbytes in self._pieces:
+            self.left -= nbytes
+            if 0 < self.left <= least:
+                return False
+        self.left = 0
+        return True
 
 
 # -- the end that reads ----------------------------------------------------------------------------

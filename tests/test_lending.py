@@ -193,6 +193,62 @@ def test_a_frame_that_waits_for_room_in_the_socket_is_lent_all_the_same(warm: En
     assert frames[-1].payload == LARGE
 
 
+@pytest.fixture
+def small_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(segments, "STEP", LEND // 8)
+    monkeypatch.setattr(segments, "AT_ONCE", LEND // 2)
+
+
+def test_a_very_large_frame_is_copied_in_steps_and_what_is_sent_behind_it_stays_behind(
+    warm: Ends, small_steps: None
+) -> None:
+    posted = [Frame(Kind.EVENT, 1, b"before")]
+    posted += [Frame(Kind.CALL, 2, LARGE * 3, [LARGE]), Frame(Kind.CANCEL, 2), Frame(Kind.CALL, 3, b"", [LARGE * 2])]
+    posted += [Frame(Kind.EVENT, n, bytes(9)) for n in range(4, 8)]
+    assert [warm.parent.post(frame) for frame in posted] == [True] + [False] * 7
+    frames, left = warm.child.receive(), [warm.parent.queued]
+    while not warm.parent.flush():
+        left.append(warm.parent.queued)
+        frames += warm.child.receive()
+    assert len(left) > 8
+    assert 0 not in left  # who sends looks at that to see whether there is more to do
+    assert warm.parent.queued == 0
+    while len(frames) < len(posted):
+        frames += warm.child.receive()
+    assert list(map(content, frames)) == list(map(content, posted))
+    assert [frame.number for frame in frames if any(type(part) is memoryview for part in (*frame.buffers,))] == [2, 3]
+
+
+@pytest.mark.parametrize("after", [1, 3, 5])
+def test_a_frame_whose_copying_finds_no_memory_goes_as_it_is(
+    ends: Ends, small_steps: None, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    ends.warm()
+    real, calls = os.pwrite, []
+
+    def full(fd: int, data: object, place: int) -> int:
+        calls.append(place)
+        if len(calls) > after:
+            raise OSError(errno.ENOSPC, "full")
+        return real(fd, data, place)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "pwrite", full)
+    frame = Frame(Kind.CALL, 1, b"p", [LARGE * 4])
+    (got,) = ends.down(frame)
+    assert content(got) == content(frame)
+    assert len(calls) == after + 1
+    monkeypatch.undo()
+    (again,) = ends.down(frame)
+    assert type(again.buffers[0]) is memoryview
+    assert ends.parent.queued == 0
+
+
+def test_a_channel_may_end_in_the_middle_of_a_copy(warm: Ends, small_steps: None) -> None:
+    assert not warm.parent.post(Frame(Kind.CALL, 1, LARGE * 4))
+    warm.close()
+    assert warm.parent.queued == 0
+
+
 def test_memory_is_given_back_that_was_not_used_for_a_while(warm: Ends) -> None:
     warm.down(Frame(Kind.CALL, 1, LARGE * 4))
     warm.up(Frame(Kind.CALL, 1, LARGE * 4))

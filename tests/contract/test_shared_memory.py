@@ -68,6 +68,17 @@ def test_other_serializers_carry_large_data(serializer: str) -> None:
             assert task.get("echo", ["text" * LEND, 1]).result() == ["text" * LEND, 1]
 
 
+@on_linux
+def test_very_large_data_is_copied_in_steps(large: CallableTask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("relieve_py.segments.STEP", LEND // 4)
+    monkeypatch.setattr("relieve_py.segments.AT_ONCE", LEND)
+    for size in (8 * LEND, 8 * LEND + 1):
+        array = np.arange(size, dtype="u4")
+        replies = [large.get("echo", array + n) for n in range(3)]
+        for n, reply in enumerate(replies):
+            np.testing.assert_array_equal(reply.result(30), array + n)
+
+
 def test_results_can_be_written_to_and_are_nobody_elses(large: CallableTask) -> None:
     sent = np.zeros(LEND, "u1")
     first = large.get("echo", sent).result()
