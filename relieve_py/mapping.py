@@ -247,12 +247,14 @@ class Map(Reading, Streamed):
             self._at_hand.extend([Refused(error)] * max(1, expected))
 
     def _go_on_with(self, lots: list[Lot]) -> None:
-        """These have taken the place of one that has landed."""
+        """These have taken the place of one that has landed. One of no items is that of a chunk whose items have all
+        gone elsewhere."""
+        lots = [lot for lot in lots if lot.items]
         if self._unordered:
             for lot in lots:
                 self._expect(lot)
         else:
-            self._flight.extendleft(reversed([lot for lot in lots if lot.items]))
+            self._flight.extendleft(reversed(lots))
 
     def _given(self, result: Any) -> Any:
         return result_of(result, self._return_exceptions, "map") if type(result) is Refused else result

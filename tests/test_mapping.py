@@ -14,10 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from relieve_py.calls import DEFAULTS
+from relieve_py.chunks import Chunk, Part
 from relieve_py.errors import CallCancelled, TaskDied
 from relieve_py.events import Strand
 from relieve_py.mapping import AHEAD, Map
 from relieve_py.replies import Reply
+from relieve_py.serializers import PickleSerializer
 from relieve_py.supervisor import shared
 
 
@@ -451,3 +454,29 @@ def test_results_settled_by_another_thread_wake_the_loop() -> None:
         return got
 
     assert sorted(asyncio.run(main())) == [0, 10, 20, 30, 40]
+
+
+@pytest.mark.parametrize("unordered", [False, True])
+def test_a_chunk_whose_items_have_gone_elsewhere_gives_nothing(unordered: bool) -> None:
+    """It gives two of its items, says that none is left with it, and that the others come by another Reply."""
+    made: list[Chunk] = []
+
+    def submit(items: list[Any]) -> Reply:
+        chunk = Chunk("f", DEFAULTS, list(items))
+        chunk.encode(PickleSerializer(), (), {})
+        chunk.make_reply(Strand())
+        made.append(chunk)
+        if len(made) == 1:
+            chunk.taken = chunk.limit = 2
+            (rest,) = chunk.conclude([], 0, range(0), [range(2, 5)], (0, 0.0)).again
+            part = Part(chunk, [0, 1])
+            part.followers = [(chunk.reply_of().successor(chunk), 0), (rest.reply_of(), 3)]
+            chunk.reply_of().settle(part)
+            rest.reply_of().settle(Part(chunk, [2, 3, 4]))
+        else:
+            chunk.reply_of().settle(Part(chunk, [5 + n for n in range(len(items))]))
+        return chunk.reply_of()
+
+    mapped = Map(lambda item: None, range(7), lambda: 1, unordered, False, submit)  # type: ignore[arg-type,return-value]
+    mapped._pace.next_size = lambda read: 5  # type: ignore[method-assign]
+    assert sorted(mapped) == list(range(7))
