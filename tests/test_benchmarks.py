@@ -153,6 +153,17 @@ def test_who_never_answered_again_is_not_asked_in_the_next_round(monkeypatch: py
     assert sorted(asked) == ["loky", "relieve", "relieve"]
 
 
+def test_a_run_that_is_interrupted_gives_what_was_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(piece: rounds.Piece) -> rounds.Outcome:
+        if "map" in piece.works:
+            raise KeyboardInterrupt
+        return rounds.Outcome(piece=piece, figures={"trip": {"trip": 1.0}})
+
+    monkeypatch.setattr(rounds, "run", run)
+    told = rounds.run_all(list(rounds.plan(["trip", "map"], ["raw", "relieve"], 1)), lambda place, outcome: None)
+    assert sorted(one.piece.peer for one in told) == ["raw", "relieve"]
+
+
 def test_a_piece_that_hangs_is_ended_with_all_that_it_made() -> None:
     calls = 10**9 + os.getpid()
     told = rounds.run(rounds.Piece(peer="raw", works={"trip": {"calls": calls}}, seconds=0.4))

@@ -70,10 +70,13 @@ def plan(works: Sequence[str], peers: Sequence[str], rounds: int, large: bool = 
 
 
 def run_all(pieces: Sequence[Piece], tell: Callable[[int, Outcome], None]) -> list[Outcome]:
-    """Run them in order, those side by side that can be; ``tell`` hears of each that is over, by its place."""
+    """Run them in order, those side by side that can be; ``tell`` hears of each that is over, by its place.
+
+    After Ctrl-C what was measured until then is given.
+    """
     outcomes: list[Outcome] = []
     never: set[tuple[str, str]] = set()
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool, contextlib.suppress(KeyboardInterrupt):
         for name, some in itertools.groupby(pieces, key=lambda piece: next(iter(piece.works))):
             # Who never answers again takes seconds to say so, and says the same each time.
             wanted = (piece for piece in some if (piece.peer, name) not in never)
