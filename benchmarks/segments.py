@@ -46,9 +46,9 @@ def freshen(task: CallableTask) -> None:
 
 
 def echo_ms(task: CallableTask, value: Any, times: int, fresh: bool) -> list[float]:
-    """Milliseconds of each of so many echoes; two before those do not count."""
+    """Milliseconds of each of so many echoes; four before those do not count."""
     taken = []
-    for _ in range(2 + times):
+    for _ in range(4 + times):
         if fresh:
             freshen(task)
         begin = time.perf_counter()
@@ -57,7 +57,7 @@ def echo_ms(task: CallableTask, value: Any, times: int, fresh: bool) -> list[flo
         assert back[-1] == value[-1]
         assert back.size == value.size
         del back
-    return taken[2:]
+    return taken[4:]
 
 
 def measure(rounds: int) -> dict[int, dict[str, float]]:
