@@ -20,9 +20,6 @@ from relieve_py.wire import Kind
 AIM = 0.01
 """Seconds that a chunk is to take. Less: more time lost between chunks; more: results come in larger lumps, and the
 last chunks of a map leave other tasks idle for longer."""
-SOME = 16
-"""Items that are taken ahead of the reader from a source that may have no end; once many are read, a quarter of that.
-More: faster at first; less: less is taken in vain when the reader leaves."""
 
 
 class Pace:
@@ -36,7 +33,7 @@ class Pace:
 
     def next_size(self, read: int) -> int:
         """For the next chunk, when the reader has read so many results."""
-        ahead = max(SOME, read // 4) if self._left is None else self._left
+        ahead = read // 4 if self._left is None else self._left  # a source without length may have no end
         return max(1, min(self._rate.size, ahead // (2 * max(1, self._width()))))
 
     def sent(self, items: int, nbytes: int | None = None) -> None:

@@ -8,12 +8,12 @@ import ctypes
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import BEGUN
 from relieve_py.child.calling import Caller, Interrupted, importing
-from relieve_py.child.process import hold_signals, release_signals
+from relieve_py.child.process import hold_signals, print_error, release_signals
 from relieve_py.serializers import Payload
 from relieve_py.telling import error_payload
 from relieve_py.wire import Frame, Kind
@@ -39,10 +39,11 @@ class _Running:
 class ConcurrentCaller(Caller):
     """Runs each call that comes at once: the parent sends no more than the task's ``concurrency``."""
 
-    def __init__(self, child: Child, most: int) -> None:
+    def __init__(self, child: Child) -> None:
         super().__init__(child)
-        self._threads = ThreadPoolExecutor(most, thread_name_prefix="relieve-call", initializer=self._thread_begins)
-        self._there = 0  # threads that there are; under the lock
+        # Not a ThreadPoolExecutor: where the system gives no thread it loses count of those that are idle.
+        self._work: SimpleQueue[Frame | None] = SimpleQueue()
+        self._threads = 0  # that take from there; under the lock
         self._runner = asyncio.Runner()
         self._loop = self._runner.get_loop()
         self._calls: dict[int, _Running] = {}
@@ -65,6 +66,8 @@ class ConcurrentCaller(Caller):
             self._runner.run(until_over())
         except BaseException as error:
             self._leave(error)  # or the calls would wait for a loop that runs no more
+        for _ in range(self._threads):  # they are joined, after the calls that they run
+            self._work.put(None)
         if self._exit is not None:
             self.close()  # coroutines that go on are cancelled
             raise self._exit
@@ -82,14 +85,22 @@ class ConcurrentCaller(Caller):
             self._child.page[BEGUN] = frame.number  # begun: from here on the call dies with this child
             self._calls[frame.number] = _Running()
             self._open += 1
-        try:
-            self._threads.submit(self._run, frame)
-        except RuntimeError as error:  # the system gives no further thread for it
-            with self._lock:
-                taken = len(self._calls) <= self._there  # by a thread that has answered, and is not back yet
-            if taken:
-                return
+            error = self._need_thread()
+        if error is None:
+            self._work.put(frame)
+        else:
             self._end(frame.number, (Kind.ERROR, error_payload(self._child.serializer, error)))
+
+    def _need_thread(self) -> RuntimeError | None:
+        """Under the lock: have as many threads as calls. One that has answered takes the next, also when it is not
+        back yet. What the system says when it gives no thread."""
+        if len(self._calls) > self._threads:
+            try:
+                threading.Thread(target=self._take_calls, name=f"relieve-call_{self._threads}").start()
+            except RuntimeError as error:
+                return error
+            self._threads += 1
+        return None
 
     def stop_soon(self) -> None:
         """A STOP came: leave when all calls are over."""
@@ -136,10 +147,13 @@ class ConcurrentCaller(Caller):
 
     # -- on the thread of a call -------------------------------------------------------------------
 
-    def _thread_begins(self) -> None:
+    def _take_calls(self) -> None:
         hold_signals()
-        with self._lock:
-            self._there += 1
+        while (frame := self._work.get()) is not None:
+            try:
+                self._run(frame)
+            except BaseException as error:  # the thread stays, and may not be counted in vain
+                print_error(error)
 
     def _run(self, frame: Frame) -> None:
         release_signals()  # a process that a call starts has the mask of its thread
@@ -150,9 +164,7 @@ class ConcurrentCaller(Caller):
 
     def _run_call(self, frame: Frame) -> None:
         child, number = self._child, frame.number
-        running = self._here.running = self._calls.get(number)
-        if running is None:
-            return  # it was answered when there was no thread for it
+        running = self._here.running = self._calls[number]
         answer: tuple[Kind, Payload | None] | None = Kind.END, None
         try:
             try:

@@ -149,7 +149,7 @@ class Child:
         if plan.concurrency > 1:
             from relieve_py.child.concurrent import ConcurrentCaller
 
-            self._caller = self._concurrent = ConcurrentCaller(self, plan.concurrency)
+            self._caller = self._concurrent = ConcurrentCaller(self)
             self._take = self._concurrent.begin
         objects = read_objects(frame)
         self.serializer = objects.serializer
