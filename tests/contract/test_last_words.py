@@ -147,10 +147,13 @@ def test_a_child_that_died_before_it_was_ready_says_why(launcher: str, tmp_path:
 
 @needs_dumps
 def test_a_child_that_was_not_ready_in_time_says_where_it_is(launcher: str, tmp_path: Path) -> None:
-    path = tmp_path / "hangs.py"
-    path.write_text("import time\n\ndef start():\n    time.sleep(60)\n")
-    with pytest.raises(StartError, match="start_timeout") as caught:
-        CallableTask(path, launcher=launcher, start_timeout=1).start().result(T)
+    path, begun = tmp_path / "hangs.py", tmp_path / "begun"
+    path.write_text(f"import time\n\ndef start():\n    open({str(begun)!r}, 'w').close()\n    time.sleep(60)\n")
+    start_timeout = 0.5
+    while not begun.exists():  # an interpreter takes its time to start, on a machine that is busy
+        start_timeout *= 2
+        with pytest.raises(StartError, match="start_timeout") as caught:
+            CallableTask(path, launcher=launcher, start_timeout=start_timeout).start().result(T)
     assert "in start" in "".join(caught.value.__notes__)
 
 
