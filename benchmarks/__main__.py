@@ -72,8 +72,10 @@ def measured(options: argparse.Namespace) -> dict[str, Any]:
     if "trip" in works and OURS in peers:
         record["profile"], record["no profile"] = rounds.sampled(SAMPLED // 1000 if options.quick else SAMPLED)
     record["about"]["load after"] = [round(load, 2) for load in os.getloadavg()]
-    record["about"]["rounds"] = 1 if options.quick else options.rounds
-    return {**record, **collected(outcomes), "skipped": skipped}
+    told = collected(outcomes)
+    every = (len(cell["values"]) for cells in told["figures"].values() for cell in cells.values())
+    record["about"]["rounds"] = max(every, default=0)  # fewer than were asked for, after Ctrl-C
+    return {**record, **told, "skipped": skipped}
 
 
 def write(results: dict[str, Any], folder: Path) -> None:

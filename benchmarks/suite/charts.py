@@ -123,7 +123,7 @@ def plain(axis: Any) -> None:
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0,) if high / max(low, 1e-9) > 30 else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.6g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
@@ -133,7 +133,10 @@ def lines(figures: Mapping[str, Any]) -> Any:
 
     picture, panels = plt.subplots(2, 2, figsize=(10.5, 7.2), layout="constrained")
     for series, panel in zip(LINES, panels.flat, strict=True):
-        line_panel(panel, series, points_of(figures, series))
+        points = points_of(figures, series)
+        panel.set_visible(bool(points))
+        if points:
+            line_panel(panel, series, points)
     return picture
 
 

@@ -45,10 +45,11 @@ def about(results: Results) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in told["versions"].items())
     again: dict[str, list[str]] = {}
     for work, one in told.get("again", {}).items():
-        again.setdefault(f"{one['date'][:16].replace('T', ' ')} UTC in {one['rounds']}", []).append(work)
-    renewed = "".join(f" Run again, at {when} rounds: {', '.join(works)}." for when, works in again.items())
+        again.setdefault(f"{one['date'][:16].replace('T', ' ')} UTC, rounds: {one['rounds']}", []).append(work)
+    renewed = "".join(f" Run again, {when}: {', '.join(works)}." for when, works in again.items())
     return (
-        f"These are medians of up to {told['rounds']} interleaved rounds of one run on {told['date'][:10]}: "
+        f"These are medians of at most {told['rounds']} interleaved round{'s' if told['rounds'] > 1 else ''} "
+        f"of one run on {told['date'][:10]}: "
         f"{told['processor']}, {told['cpus']} processors, {told['memory GiB']:g} GiB, {told['system']}, "
         f"Python {told['python']}; {versions}. The load before it was {told['load before'][0]:g}.{renewed}"
     )
@@ -123,7 +124,7 @@ def parts(results: Results) -> str:
     """What the time of a round trip is made of."""
     trip, parent, child = (medians(results["figures"].get(key, {})) for key in ("trip", "trip cpu", "trip child cpu"))
     lines = []
-    for who in sorted(set(trip) & set(parent) & set(child), key=trip.__getitem__):
+    for who in sorted(set(trip) & set(parent) & set(child), key=lambda name: (trip[name], name)):
         rest = trip[who] - parent[who] - child[who]
         lines.append((who, number(trip[who]), number(parent[who]), number(child[who]), number(max(0.0, rest))))
     return rows("µs | round trip | parent's CPU | child's CPU | neither", *lines)
