@@ -32,6 +32,7 @@ def bundles(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Bundle]]:
     monkeypatch.setattr(Traffic, "appetite", 10)
     yield made
     assert made
+    made.clear()  # what a fixture gave is kept until all others are gone, and this has the results of the calls
 
 
 @pytest.fixture
