@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -29,7 +29,7 @@ class Conclusion(NamedTuple):
     """These calls are counted as out by their home, as the batch is not; else they are new."""
 
 
-class Batch(Call):
+class Batch(Call, ABC):
     """One call of many pieces. Everything here is under the lock of the slot that has it."""
 
     __slots__ = ("count", "limit", "taken")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from relieve_py.batch import Batch, Conclusion, Deed
-from relieve_py.blackbox import Progress
+from relieve_py.blackbox import NO_PROGRESS, Progress
 from relieve_py.bundles import LATENCY, Bundle
 from relieve_py.calls import Call, Carrier, Home
 from relieve_py.endings import Endings, died
@@ -76,16 +76,17 @@ class Chunking:
                 self.rate.ran(head.end, head.seconds, len(batch.payload) / len(batch.calls))
         self._end(batch, over)
 
-    def failed(self, batch: Batch) -> bool:
-        """The child could not begin: each piece is tried by itself, so that the one that it is for fails alone. False
-        when it is alone already, or some have begun."""
-        with self._line.lock:
-            if batch.left() < 2 or batch.taken:
-                return False
-            over = batch.conclude([], 0, range(0), _one_by_one(batch), (0, 0.0))
-            self.rate.reset()
-        self._end(batch, over)
-        return True
+    def progress(self, number: int) -> Progress:
+        """How far the child has come with that batch, asked before it is given another call."""
+        birth = self._line.birth
+        return birth.cradle.progress(number) if birth is not None else NO_PROGRESS
+
+    def failed(self, batch: Batch, progress: Progress, fail: Callable[[Call], object]) -> None:
+        """The child could not go on with it, and lives: ``fail(call)`` for a piece that it has begun and not finished.
+        When it could not even begin, each is tried by itself, so that the one that it is for fails alone."""
+        self.rate.reset()
+        for call in self._break_off(batch, progress).dead:
+            fail(call)
 
     def _take(self, batch: Batch, head: Head) -> int:
         """Under the lock: count these outcomes as taken; how many of them were so before. Raises ProtocolError."""
@@ -194,14 +195,22 @@ class Chunking:
         self._end(batch, over)
 
     def died(self, batch: Batch, progress: Progress, exit: Exit, restarts: int) -> None:
-        """Without the lock: what the dead child has finished counts, the piece that it ran has failed, and the others
-        go elsewhere."""
+        """Without the lock: the piece that the dead child ran has failed."""
+        over = self._break_off(batch, progress)
+        for call in over.dead:
+            self._endings.failed(call, died(call, exit, restarts), lost=True)
+            if over.counted and call.home is not None:
+                call.home.ended(call, self._sender)
+
+    def _break_off(self, batch: Batch, progress: Progress) -> Conclusion:
+        """Without the lock: what the child has finished counts, what never began is sent again. The dead are those
+        whose end is up to the caller."""
         with self._line.lock:
             outcomes = _kept(batch, progress)
             batch.taken += len(outcomes)
             begun = min(max(progress.begun, batch.taken), batch.limit)
             dead, rests = range(batch.taken, begun), [range(begun, batch.limit)]
-            if begun == 0:  # what has killed it is in here: which one it is will be seen
+            if begun == 0:  # what is to blame is in here: which one it is will be seen
                 rests = _one_by_one(batch)
             if batch.count == 1:
                 dead, rests = range(1), []
@@ -209,10 +218,7 @@ class Chunking:
             failures = sum(type(outcome) is Sealed and outcome.kind == Kind.ERROR for outcome in outcomes)
             self._count(batch, len(outcomes) - failures, failures)
         self._end(batch, over)
-        for call in over.dead:
-            self._endings.failed(call, died(call, exit, restarts), lost=True)
-            if over.counted and call.home is not None:
-                call.home.ended(call, self._sender)
+        return over
 
 
 def _one_by_one(batch: Batch) -> list[range]:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import struct
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -38,17 +39,17 @@ from which on the memory that it does not lend is to be given back."""
 _TAIL = struct.Struct("<QQIII")
 
 
-class Lending:
+class Lending(ABC):
     """One end of a channel, as far as its segments go. One thread may send while another receives."""
 
     def __init__(self) -> None:
         self.lender: Lender | None = None
         self.borrower: Borrower | None = None
 
+    @abstractmethod
     def came(self, frame: Frame) -> bool:
         """Look at a frame with LENT or WISH, and make it whole; False when it was meant for this. Raises
         ProtocolError."""
-        raise NotImplementedError
 
     def close(self) -> None:
         """Nothing more is sent or received. What has come can be seen until its last view is gone."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import threading
 import time
@@ -13,7 +12,7 @@ from types import GeneratorType
 from typing import Any, NamedTuple
 
 from relieve_py import copies, locks
-from relieve_py.chunks import Pace
+from relieve_py.chunks import Pace, Part
 from relieve_py.errors import CallCancelled
 from relieve_py.itemwise import Refused, result_of
 from relieve_py.reading import Reading
@@ -47,9 +46,8 @@ def _cancel(flight: deque[Lot]) -> None:
         if not isinstance(reply, Reply):
             continue
         reply.mark_seen()
-        if not reply.cancel() and items:
-            with contextlib.suppress(Exception, CallCancelled):  # it has failed, or was cancelled, and nobody reads it
-                flight.extend(Lot(*follower) for follower in reply.result().followers)
+        if not reply.cancel() and items and isinstance(part := reply.as_it_came(), Part):
+            flight.extend(Lot(*follower) for follower in part.followers)
 
 
 class _Landing:

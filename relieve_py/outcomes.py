@@ -40,6 +40,11 @@ class Sealed(NamedTuple):
     data: bytes
     buffers: tuple[bytes, ...]
 
+    @classmethod
+    def of(cls, kind: int, payload: Payload) -> Sealed:
+        """What was sent by itself."""
+        return cls(kind, bytes(payload.data), tuple(map(bytes, payload.buffers)))
+
 
 class Several:
     """The child's side: outcomes that were not sent yet, of items in a row."""

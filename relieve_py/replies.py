@@ -94,6 +94,10 @@ class Reply(Future[Any]):
         call = self._call
         return len(call.payload) if call is not None else 0
 
+    def as_it_came(self) -> Any:
+        """Its value, once it is settled, without a look into what is encoded; None if it has none."""
+        return self._result if self._state == "FINISHED" else None
+
     def successor(self, call: Call) -> Reply:
         """Another one for the same caller."""
         return Reply(call, self._strand)

@@ -224,6 +224,9 @@ class Traffic:
             self._send(bundle, after)
             self._line.attend_always()  # who waits for one of them may not be who reads
 
+    def _fail_one(self, error: Sealed, call: Call) -> None:
+        self._settle_one(call, error)
+
     def _settle_one(self, call: Call, outcome: Any) -> None:
         """Without the lock: this is what became of a call that travelled with others."""
         settled: object = None
@@ -388,6 +391,10 @@ class Traffic:
                 self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)), True)
             case Kind.END:
                 self._over(frame, lambda call: call.reply.settle(None), True)
+            case Kind.ERROR if isinstance(asked, Batch):
+                sealed, progress = Sealed.of(frame.kind, Payload.of_frame(frame)), self._chunking.progress(frame.number)
+                fail = functools.partial(self._fail_one, sealed)
+                self._over(frame, lambda call: self._chunking.failed(asked, progress, fail))
             case Kind.ERROR:
                 self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
             case Kind.DELIVERED:
@@ -446,8 +453,6 @@ class Traffic:
 
     def _raised(self, call: Call, encoded: Encoded) -> object:
         """The user's code raised. While it is open whether the call is tried again, the call is, too."""
-        if isinstance(call, Batch) and self._chunking.failed(call):
-            return None
         if not self._endings.must_decide(call):
             self.tally.has_failed()
             return call.reply.settle(encoded)

@@ -21,7 +21,7 @@ from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import Frame, Kind
 
 if TYPE_CHECKING:
-    from relieve_py.child.chunk import Bundle
+    from relieve_py.child.chunk import Chunk
     from relieve_py.child.runtime import Child
 
 _NOTHING = nullcontext()
@@ -138,7 +138,7 @@ class Caller:
         self._async_task: tuple[Any, Any] | None = None
         self._runner: Any = None
         self._dropped: set[int] = set()
-        self.bundle: Bundle | None = None  # that runs; under the lock
+        self.batch: Chunk | None = None  # that runs; under the lock
         self.dropped_pieces: dict[int, set[int]] = {}  # of bundles that have not begun; under the lock
 
     # -- from the watching thread ------------------------------------------------------------------
@@ -153,27 +153,26 @@ class Caller:
                 elif request.close():  # its function has returned; the answer was to come later
                     self._child.answer(Kind.END, number, None)
                 return False
-            self._interrupt = number
-            if self._async_task is not None:
-                loop, task = self._async_task
-                loop.call_soon_threadsafe(task.cancel)
-                return False
-            return True
+            return self._interrupt_running(number)
 
     def cancel_piece(self, number: int, place: int) -> bool:
         """The same for one call of a bundle."""
         with self._lock:
-            if self.bundle is None or self._current != number:
+            if self.batch is None or self._current != number:
                 self.dropped_pieces.setdefault(number, set()).add(place)
                 return False
-            if not self.bundle.cancel(place):
+            if not self.batch.cancel(place):
                 return False
-            self._interrupt = number
-            if self._async_task is not None:
-                loop, task = self._async_task
-                loop.call_soon_threadsafe(task.cancel)
-                return False
+            return self._interrupt_running(number)
+
+    def _interrupt_running(self, number: int) -> bool:
+        """Under the lock. True when the main thread has to be woken."""
+        self._interrupt = number
+        if self._async_task is None:
             return True
+        loop, task = self._async_task
+        loop.call_soon_threadsafe(task.cancel)
+        return False
 
     @property
     def unheeded(self) -> bool:
@@ -197,7 +196,7 @@ class Caller:
         """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""
         if not self._interrupt or self._interrupt != self._current:
             return
-        if self.bundle is not None and not self.bundle.may_be_interrupted():
+        if self.batch is not None and not self.batch.may_be_interrupted():
             return
         if importing(sys._getframe(1)):
             # An import that is broken off leaves half a module behind, which breaks every later use of it.
@@ -340,6 +339,11 @@ class Caller:
         finally:
             if hasattr(iterator, "close"):
                 iterator.close()
+
+    def let_go(self) -> None:
+        """In a process that user code forked: what the call that runs does there is its own, and no other follows."""
+        if self.batch is not None:
+            self.batch.let_go()
 
     def close(self) -> None:
         """End the event loop, if there is one."""

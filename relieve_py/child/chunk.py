@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import ITEMS_BEGUN, ITEMS_BYTES, ITEMS_DONE, ITEMS_FROM, ITEMS_OF, OUTCOMES, RECALLED
 from relieve_py.child.calling import GET, Caller, Interrupted, Request, _encode_result, running
+from relieve_py.child.process import leave_with_parent
 from relieve_py.outcomes import ATOMS, Several, single
 from relieve_py.serializers import Payload, decode
 from relieve_py.telling import error_payload, missing_payload
@@ -73,6 +74,7 @@ class Chunk:
         self._failures = 0
         self._used = 0  # bytes of the outcomes in the shared memory
         self._requests: list[ItemRequest] = []  # of the item that runs, if it has asked for it
+        self._is_copy = False  # in a process that an item has forked
         page = self._child.page
         for word in (ITEMS_BEGUN, ITEMS_DONE, ITEMS_BYTES, ITEMS_FROM):
             page[word] = 0
@@ -94,6 +96,15 @@ class Chunk:
         """In a signal handler: its parent wants none of its items any more."""
         return True
 
+    def cancel(self, place: int) -> bool:
+        """Of items none is cancelled alone."""
+        return False
+
+    def let_go(self) -> None:
+        """In a process that an item has forked, which is to end as soon as that has returned."""
+        self._is_copy = True
+        self._requests.append(self._request(0))  # so that the loop, which has no time to ask each time, comes across it
+
     def run(self, function: Any, items: Any) -> tuple[Kind, Payload | None]:
         """Run them all, or those up to a recall; the answer with what was not sent before."""
         return self._run_by(self._step_of(function), items)
@@ -101,9 +112,11 @@ class Chunk:
     def _run_by(self, step: Any, items: Any) -> tuple[Kind, Payload | None]:
         began = time.perf_counter()
         token = running.set(self)
+        self._caller.batch = self
         try:
             end = self._run(step, items)
         finally:
+            self._caller.batch = None
             running.reset(token)
         return Kind.RESULT, self._kept.payload(end, self._failures, time.perf_counter() - began)
 
@@ -150,6 +163,8 @@ class Chunk:
 
     def _keep(self, index: int, value: Any) -> None:
         """The outcome of an item that has asked for its request, or gives more than a plain value."""
+        if self._is_copy:
+            leave_with_parent()
         if hasattr(value, "__await__"):
             value = self._caller._await(value)
         if self._requests:
@@ -167,6 +182,8 @@ class Chunk:
 
     def _fail(self, index: int, error: BaseException) -> None:
         """It raised; what it has answered before holds."""
+        if self._is_copy:
+            leave_with_parent()
         request = self._requests.pop() if self._requests else None
         if request is not None and not request.close():
             self._keep_answer(index, *request.given())
@@ -231,13 +248,12 @@ class Bundle(Chunk):
 
     def run_calls(self, calls: list[bytes]) -> tuple[Kind, Payload | None]:
         """Run them all, or those up to a recall."""
-        with self._caller._lock:
-            self._caller.bundle = self
-            self._dropped |= self._caller.dropped_pieces.pop(self._number, set())
-        try:
-            return self._run_by(self._call, calls)
-        finally:
-            self._caller.bundle = None
+        caller = self._caller
+        with caller._lock:
+            caller.batch = self
+            self._dropped |= caller.dropped_pieces.pop(self._number, set())
+            caller.dropped_pieces.clear()  # of bundles that were over when their cancels came
+        return self._run_by(self._call, calls)
 
     def cancel(self, place: int) -> bool:
         """Watching thread, under the caller's lock: nobody wants that one. True when it runs, and has to be
@@ -268,6 +284,8 @@ class Bundle(Chunk):
         try:
             try:
                 self._interruptible = place
+                if place in self._dropped:  # since the look above, when it could not be interrupted yet
+                    raise Interrupted
                 if caller.invoke == caller._invoke and is_plain(function):
                     value = function(*args, **kwargs)
                 else:

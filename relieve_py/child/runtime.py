@@ -414,6 +414,7 @@ class Child:
     def _let_go(self) -> None:
         """In a process that user code forked: the channel stays with this child."""
         self._channel.close()
+        self._caller.let_go()
         self._last_words.let_go()
         self._log_no_more()
         self._notice.let_go()

@@ -219,3 +219,22 @@ def test_those_with_the_highest_priority_go_first(held: Held, tmp_path: Path) ->
         go_on()
         assert [reply.result(T) for reply in replies] == list(range(20))
     assert list(map(int, ran.read_text().split())) == sorted(range(20), key=lambda n: (-(n % 3), n))
+
+
+@pytest.mark.rule(4)
+def test_when_they_cannot_be_answered_together_what_each_gave_is_there(held: Held, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    with CallableTask(ITEMS) as task:
+        noted = [("noted", (str(ran), n, "")) for n in range(6)]
+        assert together(task, held, [*noted[:3], ("break_down",), *noted[3:]]) == [0, 1, 2, None, 3, 4, 5]
+        assert task.drain().result(T) is task
+    assert Counter(map(int, ran.read_text().split())) == Counter(range(6))
+
+
+@pytest.mark.rule(4)
+def test_a_copy_that_a_call_has_forked_runs_none_of_the_others(launcher: str, held: Held, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    with CallableTask(ITEMS, launcher=launcher) as task:
+        got = together(task, held, [("forget_to_leave", (str(ran), n, "")) for n in range(8)])
+    assert got == list(range(8))
+    assert Counter(map(int, ran.read_text().split())) == Counter(range(8))

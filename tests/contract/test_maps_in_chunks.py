@@ -250,3 +250,11 @@ def test_json_children_are_sent_one_item_at_a_time() -> None:
         assert list(task.map("same", range(25))) == list(range(25))
         with pytest.raises(RemoteError):
             next(task.map("later", [3]))
+
+
+@pytest.mark.rule(4)
+def test_a_copy_that_an_item_has_forked_runs_none_of_the_others(
+    task: CallableTask, tmp_path: Path, ran: Callable[[], Counter[int]]
+) -> None:
+    assert list(task.map("forget_to_leave", items_of(tmp_path, {}, 25))) == list(range(25))
+    assert ran() == Counter(range(25))

@@ -8,7 +8,7 @@ import signal
 import sys
 import threading
 
-from relieve_py import ipc
+from relieve_py import ipc, outcomes
 
 
 def note(path, item):
@@ -138,3 +138,22 @@ def stay(path):
     """Heed no interrupt, from when it writes there on: not a line of Python runs after that."""
     fd = os.open(path, os.O_WRONLY)
     sum(itertools.chain(map(os.write, [fd], [b"\n"]), itertools.repeat(0)))
+
+
+def forget_to_leave(item):
+    """Fork, and have the copy return, too."""
+    path, number, _ = item
+    note(path, number)
+    pid = os.fork()
+    if pid:
+        os.waitpid(pid, 0)
+    return number
+
+
+def break_down():
+    """From here on what is kept together cannot be sent, as when there is no memory for it."""
+
+    def no_memory(*_):
+        raise MemoryError("there is none")
+
+    outcomes.Several.payload = no_memory
