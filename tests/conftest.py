@@ -16,6 +16,7 @@ import attrs
 import psutil
 import pytest
 from hypothesis import settings
+from processes import descendants
 
 import relieve_py
 from relieve_py.segments import Share
@@ -133,16 +134,18 @@ def _children() -> Iterator[tuple[int, str]]:
     but the children that wait in it for a task; and but the members of shared workers, with the servers that they have
     for themselves (by the fork launcher)."""
     here = os.getpid()
-    children = psutil.Process().children(recursive=True)
+    parents = descendants()
     members = {task.pid for worker in _shared for task in worker}
-    for child in children:
+    servers = {parent for pid, parent in parents.items() if pid in members}
+    for pid, parent in parents.items():
+        if pid in members or pid in servers:
+            continue
         try:
-            if child.pid in members or members.intersection(grandchild.pid for grandchild in child.children()):
-                continue
+            child = psutil.Process(pid)
             if child.name() == "relieve-blank":
                 continue
-            if child.ppid() != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
-                yield child.pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
+            if parent != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
+                yield pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
         except psutil.NoSuchProcess:
             continue
 

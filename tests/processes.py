@@ -1,9 +1,11 @@
-"""What tests do to processes: wait for the end of one, and send a signal to the child of a task."""
+"""What tests do to processes: list those below this one, wait for the end of one, signal the child of a task."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+from collections.abc import Iterator
 
 import psutil
 
@@ -36,3 +38,46 @@ def signal_child(task: Task, signum: int) -> int:
     assert pid, f"{task!r} has no child"
     os.kill(pid, signum)
     return pid
+
+
+def descendants() -> dict[int, int]:
+    """The pids of all processes below this one, zombies too, each with its parent's.
+
+    Every test asks twice or more: to look at each process of the machine, as psutil has to, would cost the suite half a
+    minute.
+    """
+    if not os.path.exists("/proc/thread-self/children"):
+        return dict(_descendants_anywhere())
+    found = dict(_below(os.getpid()))
+    # The kernel passes over a child when the one before it, or the thread that made it, ends while they are listed. Who
+    # has ended is not there the next time: two lists that are equal have passed over nobody.
+    while (again := dict(_below(os.getpid()))) != found:
+        found = again
+    return found
+
+
+def _below(parent: int) -> Iterator[tuple[int, int]]:
+    for child in _children_of(parent):
+        yield child, parent
+        yield from _below(child)
+
+
+def _children_of(pid: int) -> list[int]:
+    found: list[str] = []
+    for thread in _threads_of(pid):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+            found += file.read().split()
+    return [int(child) for child in found]
+
+
+def _threads_of(pid: int) -> list[str]:
+    try:
+        return os.listdir(f"/proc/{pid}/task")
+    except OSError:  # it has ended
+        return []
+
+
+def _descendants_anywhere() -> Iterator[tuple[int, int]]:
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            yield child.pid, child.ppid()
