@@ -146,6 +146,8 @@ def _children() -> Iterator[tuple[int, str]]:
                 continue
             if parent != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
                 yield pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
+        except psutil.ZombieProcess:  # has no command line any more
+            yield pid, "a zombie"
         except psutil.NoSuchProcess:
             continue
 
