@@ -13,13 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import attrs
-import psutil
 import pytest
+from belongings import Belongings, belongings, shared_workers
 from hypothesis import settings
-from processes import descendants
 
 import relieve_py
-from relieve_py.segments import Share
 
 # How long an example takes says something about the machine only; the examples differ from run to run.
 settings.register_profile("tests", deadline=None, max_examples=40)
@@ -81,100 +79,11 @@ def program(tmp_path: Path) -> Callable[..., subprocess.Popen[str]]:
 
 # -- nothing is left behind ------------------------------------------------------------------------
 
-_shared: list[relieve_py.Worker] = []
-
 
 @pytest.fixture(scope="session")
 def shared() -> list[relieve_py.Worker]:
     """Workers that the tests of a module share. Put them in, and their children may be replaced during a test."""
-    return _shared
-
-
-@attrs.frozen
-class Belongings:
-    """What this process has at one moment."""
-
-    processes: frozenset[tuple[int, str]]
-    descriptors: dict[int, str]
-    threads: frozenset[str]
-    memory: frozenset[str]
-    segments: int
-
-    def left_since(self, before: Belongings) -> dict[str, object]:
-        """What is here that was not before, by kind; empty when there is nothing."""
-        extra = len(self.descriptors) - len(before.descriptors)
-        new = {fd: what for fd, what in self.descriptors.items() if before.descriptors.get(fd) != what}
-        found: dict[str, object] = {
-            "processes": sorted(self.processes - before.processes),
-            "descriptors": new if extra > 0 else {},
-            "threads": sorted(self.threads - before.threads),
-            "shared memory": sorted(self.memory - before.memory),
-            "segments": max(0, self.segments - before.segments),
-        }
-        return {kind: what for kind, what in found.items() if what}
-
-
-def belongings() -> Belongings:
-    """Child processes but the server's own, descriptors, threads but those that come and go, shared memory."""
-    return Belongings(
-        processes=frozenset(_children()),
-        descriptors=dict(_descriptors()),
-        threads=frozenset(
-            f"{thread.name} ({thread.ident})"
-            for thread in threading.enumerate()
-            if thread.name != "relieve-io" and not thread.name.startswith("relieve-callbacks")
-        ),
-        memory=frozenset(_shared_memory()),
-        segments=len(Share._all),
-    )
-
-
-def _children() -> Iterator[tuple[int, str]]:
-    """All descendants but the server, which is made once, is this process's own child, and has its name in its code;
-    but the children that wait in it for a task; and but the members of shared workers, with the servers that they have
-    for themselves (by the fork launcher)."""
-    here = os.getpid()
-    parents = descendants()
-    members = {task.pid for worker in _shared for task in worker}
-    servers = {parent for pid, parent in parents.items() if pid in members}
-    for pid, parent in parents.items():
-        if pid in members or pid in servers:
-            continue
-        try:
-            child = psutil.Process(pid)
-            if child.name() == "relieve-blank":
-                continue
-            if parent != here or "relieve_py.launchers.server" not in " ".join(child.cmdline()):
-                yield pid, "a zombie" if child.status() == psutil.STATUS_ZOMBIE else "a process"
-        except psutil.ZombieProcess:  # has no command line any more
-            yield pid, "a zombie"
-        except psutil.NoSuchProcess:
-            continue
-
-
-def _shared_memory() -> Iterator[str]:
-    """What bears the library's name; other names belong to other programs, or to what a child's own code started."""
-    if os.path.isdir("/dev/shm"):
-        yield from (name for name in os.listdir("/dev/shm") if name.startswith("relieve_py"))
-
-
-def _descriptors() -> Iterator[tuple[int, str]]:
-    """All but those of the segments that running tasks keep to use them again."""
-    kept = 2 * len(Share._all)
-    for fd, what in _all_descriptors():
-        if kept and what.startswith("/memfd:relieve_py_segment"):
-            kept -= 1
-        else:
-            yield fd, what
-
-
-def _all_descriptors() -> Iterator[tuple[int, str]]:
-    folder = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
-    for name in os.listdir(folder):
-        try:
-            yield int(name), os.readlink(f"{folder}/{name}")
-        except OSError:  # the descriptor of this very listing
-            continue
+    return shared_workers
 
 
 @pytest.fixture(scope="session")
@@ -190,7 +99,7 @@ def _warm() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def nothing_left(_warm: None) -> Iterator[None]:
     """Fails the test that leaves a process, a zombie, a descriptor, a thread or shared memory behind."""
-    for worker in _shared:
+    for worker in shared_workers:
         worker.start().result()  # does nothing, unless a test before this one failed, and had it stopped
     before = belongings()
     yield

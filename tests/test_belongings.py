@@ -8,7 +8,7 @@ import sys
 import threading
 
 import pytest
-from conftest import belongings
+from belongings import belongings
 
 TWO = "import os, sys; os.fork(); sys.stdout.write(f'{os.getpid()}\\n'); sys.stdout.flush(); sys.stdin.read()"
 
