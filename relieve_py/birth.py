@@ -54,6 +54,8 @@ class Cradle:
             ours, self._theirs = pair()
         except BaseException:
             os.close(fd)
+            if self.box is not None:
+                self.box.close()
             if self.outlet is not None:
                 self.outlet.discard()
             raise
@@ -225,6 +227,8 @@ class Birth:
         self.hung_up = True
         self.cradle.hand_over()
         self.channel.close()
+        if self.box is not None:
+            self.box.forget()
         if self.cradle.outlet is not None:
             self.cradle.outlet.forget()
         if self.process is not None:

@@ -26,9 +26,10 @@ believes nothing that it reads here beyond its own bounds.
 from __future__ import annotations
 
 import mmap
+import os
 import signal
 import sys
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 RING = 64 * 1024
 """Bytes of stderr that are kept. More: more of a talkative child's last words, and memory for each such child."""
@@ -97,7 +98,11 @@ class Reader:
     """The parent's side. It holds the memory, and closes it; after that nothing more is read."""
 
     def __init__(self, fd: int) -> None:
-        self.memory = mmap.mmap(fd, BYTES)
+        # Else it would keep a copy of the descriptor, for the sake of resizing.
+        untracked: dict[str, Any] = {"trackfd": False} if sys.version_info >= (3, 13) else {}
+        self.memory = mmap.mmap(fd, BYTES, **untracked)
+        # The offset of a descriptor is that of its copies: where the child's faulthandler will write is set here.
+        self._fd = os.dup(fd) if DUMP_SIGNAL is not None else -1
 
     def _number(self, index: int) -> int:
         return int.from_bytes(self.memory[8 * index : 8 * index + 8], sys.byteorder)
@@ -150,6 +155,22 @@ class Reader:
         end = self.memory.find(b"\0", STACKS_AT)
         return self.memory[STACKS_AT : end if end >= 0 else BYTES].decode("utf-8", "replace")
 
+    def forget_stacks(self) -> None:
+        """What was written is out of date, and the next is to have its room. Nothing happens where a child cannot be
+        asked for more than one."""
+        if self._fd >= 0 and self.memory[STACKS_AT]:
+            os.lseek(self._fd, STACKS_AT, os.SEEK_SET)
+            end = self.memory.find(b"\0", STACKS_AT)
+            end = end if end >= 0 else BYTES
+            self.memory[STACKS_AT:end] = bytes(end - STACKS_AT)
+
+    def forget(self) -> None:
+        """In a process that was just forked: the descriptor is the original's."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
     def close(self) -> None:
         """Let go of the memory."""
         self.memory.close()
+        self.forget()

@@ -149,7 +149,12 @@ class LimitExceeded(TaskDied):
 
 
 class CallTimeout(RelieveError, TimeoutError):
-    """Raised when a call passed its deadline. ``task``, ``call_id``, ``method``, ``timeout`` (seconds)."""
+    """Raised when a call passed its deadline.
+
+    Attributes: ``task`` (name), ``call_id``, ``method``, ``timeout`` (seconds), ``stacks`` (of all threads of the child
+    at that time, as ``faulthandler`` writes them; None when it could not be asked, did not answer, or never had the
+    call). The stack of the child's main thread is also a note of the error, so that a traceback shows it.
+    """
 
     def __init__(
         self,
@@ -159,12 +164,14 @@ class CallTimeout(RelieveError, TimeoutError):
         call_id: int | None = None,
         method: str | None = None,
         timeout: float | None = None,
+        stacks: str | None = None,
     ) -> None:
         super().__init__(message)
         self.task = task
         self.call_id = call_id
         self.method = method
         self.timeout = timeout
+        self.stacks = stacks
 
 
 class CallCancelled(RelieveError, CancelledError):

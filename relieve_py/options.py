@@ -139,8 +139,9 @@ class TaskOptions:
     limits: Limits = attrs.field(default=NO_LIMITS, converter=_as_limits)
     """What a child may use at most; None is no limit."""
     dump_stacks: bool = attrs.field(default=True)
-    """Have a child that is ended because it does not react write down its stacks first, for the error. It is asked by a
-    real-time signal (``relieve_py.blackbox.DUMP_SIGNAL``), so not where there are none (macOS)."""
+    """Have a child write down its stacks, for the error, when a call passes its ``timeout``, and before it is ended
+    because it does not react. It is asked by a real-time signal (``relieve_py.blackbox.DUMP_SIGNAL``), so not where
+    there are none (macOS)."""
 
     threads: int | None = attrs.field(default=None)
     """Threads that each numerical library in a child (OpenMP, OpenBLAS, MKL, ...) may start, set by its variable, such

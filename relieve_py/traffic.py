@@ -27,6 +27,7 @@ from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.messages import missing_of
 from relieve_py.outcomes import Sealed
+from relieve_py.overtime import Overtime
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import Payload, PickleSerializer, Serializer
 from relieve_py.streams import Items
@@ -85,6 +86,7 @@ class Traffic:
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
         self._feeding = Feeding(line, self.table)
+        self._overtime = Overtime(host, line, supervisor, concurrency == 1, self._too_late, self._ended)
         self._deciding = 0  # calls that raised, and may be tried again
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
@@ -356,11 +358,23 @@ class Traffic:
         """I/O thread: the call's time is over."""
         after: Deeds = []
         with self._lock:
-            if generation != self._life.generation or call.number != number or not self._abandon(call, after):
+            if generation != self._life.generation or call.number != number:
                 return
-        error = call.timed_out(self._life.name)
-        after.insert(0, functools.partial(self._endings.failed, call, error, lost=True))
+            asked = self._overtime.ask()  # before it is interrupted, since it is to show where it was
+            if not self._abandon(call, after):
+                return
+            error = call.timed_out(self._life.name)
+            if asked:
+                self._overtime.add(call, number, error)
+                return
+        after.insert(0, functools.partial(self._too_late, call, error))
         self._host.do(after)
+
+    def _too_late(self, call: Call, error: CallTimeout) -> None:
+        """Without the lock: it fails for that, unless its caller has cancelled it meanwhile."""
+        if call.reply.cancelled():
+            self.tally.was_cancelled()
+        self._endings.failed(call, error, lost=True)
 
     def _still_there(self, number: int, generation: int) -> None:
         """I/O thread: an interrupted call has not given up within kill_timeout."""
@@ -442,7 +456,9 @@ class Traffic:
                 self.keeper.worked(after)
             if self.table.waiting.count:
                 self._pump(after)
-        if call is not None and settle(call) is not LATER:
+        if call is None:
+            self._overtime.over(frame.number)
+        elif settle(call) is not LATER:
             self._ended(call)
         self._at_hand = None
         self._host.do(after)
@@ -497,6 +513,7 @@ class Traffic:
             timer.cancel()
         self._timers.clear()
         self.keeper.gone()
+        self._overtime.gone(after)
         started, untouched = self.table.lose(begun)
         self._slack.notify_all()
         for call in started:
@@ -553,7 +570,7 @@ class Traffic:
         if not self._drain_waiters:
             return
         with self._lock:
-            if self.table.load or self._delays or self._deciding:
+            if self.table.load or self._delays or self._deciding or self._overtime.open:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from relieve_py.birth import _page_descriptor
-from relieve_py.blackbox import BYTES, LINES, RING, RING_AT, STACKS, STACKS_AT, WELCOMES, Reader, Ring
+from relieve_py.blackbox import BYTES, DUMP_SIGNAL, LINES, RING, RING_AT, STACKS, STACKS_AT, WELCOMES, Reader, Ring
 
 
 class Killed(BaseException):
@@ -48,6 +48,7 @@ class Both:
     def __init__(self) -> None:
         fd = _page_descriptor()
         self.reader = Reader(fd)
+        self.childs_fd = os.dup(fd)  # as a descriptor that was passed
         self._childs = mmap.mmap(fd, BYTES)
         self.child = memoryview(self._childs)
         self.numbers = self.child.cast("Q")
@@ -64,6 +65,7 @@ class Both:
         for view in (self.ring._numbers, self.ring._ring, self.numbers, self.child):
             view.release()
         self._childs.close()
+        os.close(self.childs_fd)
 
 
 @pytest.fixture
@@ -180,3 +182,14 @@ def test_a_child_cannot_change_the_size_of_what_the_parent_reads() -> None:
         assert os.pwrite(fd, b"x" * 100, BYTES - 10) == 10, "what does not fit is left out"
     finally:
         os.close(fd)
+
+
+@pytest.mark.skipif(DUMP_SIGNAL is None, reason="there are no real-time signals")
+def test_stacks_that_are_out_of_date_make_room_for_the_next(box: Both) -> None:
+    for _ in range(3):
+        assert os.write(box.childs_fd, b"x" * STACKS) == STACKS
+        assert box.reader.stacks() == "x" * STACKS
+        box.reader.forget_stacks()
+        assert box.reader.stacks() is None
+    os.write(box.childs_fd, b"once")
+    assert box.reader.stacks() == "once"

@@ -58,7 +58,7 @@ EXAMPLES: list[Callable[[], RelieveError]] = [
         out_of_memory=True,
     ),
     lambda: LimitExceeded("too much", limit="rss", allowed=100, task="web", pid=7),
-    lambda: CallTimeout("late", task="web", call_id=9, method="data", timeout=2.5),
+    lambda: CallTimeout("late", task="web", call_id=9, method="data", timeout=2.5, stacks="Current thread 0x1:"),
     lambda: CallCancelled("cancelled", call_id=9, method="data"),
     lambda: MethodNotFound("no such name", asked="dota", available=("data", "work")),
     lambda: WorkerFull("full", worker="pool", max_pending=5),

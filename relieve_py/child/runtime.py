@@ -329,6 +329,7 @@ class Child:
 
     def _watch(self) -> None:
         hold_signals()  # they are the main thread's, which may hold them
+        LastWords.leave_dump_to_others()
         while True:
             if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None):
                 self._interrupt_again()

@@ -17,7 +17,19 @@ import pytest
 from processes import signal_child
 from support import T, heard, script
 
-from relieve_py import CallableTask, CallTimeout, RestartPolicy, RetriesExhausted, ScriptTask, StartError, TaskDied
+from relieve_py import (
+    CallableTask,
+    CallCancelled,
+    CallTimeout,
+    CloudWorker,
+    RestartPolicy,
+    RetriesExhausted,
+    RetryPolicy,
+    ScriptTask,
+    StartError,
+    TaskDied,
+    overtime,
+)
 from relieve_py.birth import Birth
 from relieve_py.blackbox import DUMP_SIGNAL
 from relieve_py.exits import current_stack
@@ -290,6 +302,114 @@ def test_a_call_whose_task_is_stopped_over_it_tells_where_it_was(task: CallableT
     error = reply.exception(T)
     assert isinstance(error, TaskDied)
     assert " in loop_in_c" in "".join(error.__notes__)
+
+
+# -- of a call whose time is over ------------------------------------------------------------------
+
+NEVER = 1e6  # seconds
+
+
+def too_late(task: CallableTask, method: str) -> CallTimeout:
+    """The error of a call that hangs; its time is not over before it does."""
+    seconds = 0.05
+    while True:
+        seconds *= 2
+        hanging = task.wait_for("hanging")
+        error = task.options(timeout=seconds).get(method).exception(T)
+        assert isinstance(error, CallTimeout)
+        if hanging.done():
+            return error
+
+
+@needs_dumps
+@pytest.mark.parametrize("how", ["loop_in_c", "sleep"])
+def test_a_call_that_takes_too_long_tells_where_the_child_was(task: CallableTask, how: str) -> None:
+    error = too_late(task, how)
+    assert f" in {how}" in "".join(current_stack(error.stacks or ""))
+    assert "Thread 0x" in (error.stacks or ""), "of every thread"
+    assert f" in {how}" in "".join(error.__notes__)
+
+
+@needs_dumps
+@pytest.mark.parametrize("how", ["loop_in_python", "sleep"])
+def test_it_fails_as_soon_as_the_child_has_told(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    monkeypatch.setattr(overtime, "STACKS_GRACE", NEVER)
+    with CallableTask(LAST_WORDS) as task, CloudWorker(CallableTask(LAST_WORDS), size=1, retries=1) as worker:
+        assert f" in {how}" in (too_late(task, how).stacks or "")
+        task.drain(T).result(T)
+        again = worker.options(timeout=0.1, retries=RetryPolicy(max=1)).get(how).exception(T)
+        assert isinstance(again, RetriesExhausted)
+        assert [f" in {how}" in (cause.stacks or "") for cause in again.causes] == [True, True]
+        worker.drain(T).result(T)
+
+
+@needs_dumps
+def test_a_death_is_not_explained_by_where_the_child_was_before() -> None:
+    with CallableTask(LAST_WORDS) as task:
+        for _ in range(3):
+            stacks = too_late(task, "loop_in_python").stacks or ""
+            assert stacks.count("Current thread") == 1, "and of no earlier call"
+        assert died(task, "say_all_and_die").stacks is None
+
+
+@needs_dumps
+def test_calls_that_run_at_once_tell_of_all_threads() -> None:
+    with CallableTask(LAST_WORDS, concurrency=2) as task:
+        begun = task.wait_for("hanging")
+        replies = [task.options(timeout=0.3).get(how) for how in ("loop_in_python", "burn")]
+        late = [reply.exception(T) for reply in replies]
+        begun.result(T)
+        for error in late:
+            assert isinstance(error, CallTimeout)
+            assert " in loop_in_python" in (error.stacks or "")
+            assert " in burn" in (error.stacks or "")
+        assert died(task, "say_all_and_die").stacks is None
+
+
+def test_a_call_that_takes_too_long_tells_nothing_where_that_is_declined(launcher: str) -> None:
+    with CallableTask(LAST_WORDS, launcher=launcher, dump_stacks=False) as task:
+        error = too_late(task, "sleep")
+        assert error.stacks is None
+        assert not hasattr(error, "__notes__")
+
+
+@needs_dumps
+def test_a_child_that_cannot_tell_does_not_hold_up_the_error(task: CallableTask) -> None:
+    assert task.get("sleep", 0).result(T) == "slept"
+    signal_child(task, signal.SIGSTOP)
+    error = task.options(timeout=0.01).get("sleep").exception(T)
+    assert isinstance(error, CallTimeout)
+    assert error.stacks is None
+    signal_child(task, signal.SIGCONT)
+    assert task.get("sleep", 0).result(T) == "slept"
+    assert died(task, "say_all_and_die").stacks is None, "what it tells later is no news"
+
+
+@needs_dumps
+def test_whatever_comes_while_the_child_is_asked_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overtime, "STACKS_GRACE", NEVER)
+    with CallableTask(LAST_WORDS, kill_timeout=NEVER) as task:
+        asked = task._slot.traffic._overtime
+        for end in ("death", "cancel"):
+            assert task.get("sleep", 0).result(T) == "slept"
+            signal_child(task, signal.SIGSTOP)
+            reply = task.options(timeout=0.01).get("sleep")
+            wait_until(lambda: asked.open == 1)
+            assert not reply.done()
+            if end == "cancel":
+                assert reply.cancel()
+                with pytest.raises(CallCancelled):
+                    reply.result(T)
+            drained = task.drain(T)
+            signal_child(task, signal.SIGKILL)
+            if end == "death":
+                assert isinstance(reply.exception(T), CallTimeout)
+            drained.result(T)
+            assert asked.open == 0
+        assert task.stats().cancelled == 1
+
+
+# -- asked -----------------------------------------------------------------------------------------
 
 
 @needs_dumps
