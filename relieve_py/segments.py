@@ -272,6 +272,8 @@ class Borrower:
         self._map: mmap.mmap | None = mmap.mmap(fd, self._size)
         self._marks = memoryview(self._map)[:PAGE].cast("Q")
         self._exporter: Any = ctypes.c_char * self._size
+        self._hide: Any = ctypes.pythonapi["PyObject_GC_UnTrack"]  # with [], a function of its own
+        self._hide.argtypes, self._hide.restype = (ctypes.py_object,), None
         self._leases: dict[int, _Lease] = {}
         self._copied: list[Block] = []  # that a copy of this process, made by fork, may see for ever
         self._last_use = TAKEN
@@ -293,6 +295,9 @@ class Borrower:
         self._last_use = use
         # An exporter for each block: of a memoryview one cannot be told when the last view of its memory goes.
         exporter = self._exporter.from_buffer(self._map)
+        # In a cycle that the collector finds, it would call back for all that is weakly referred to before it runs the
+        # finalizers of what sees the block. Of what it does not know it cannot say that it is gone before it is.
+        self._hide(exporter)
         view = pickle.PickleBuffer(exporter).raw()
         lease = _Lease(exporter, self._returned)
         lease.block, lease.copied = block, False

@@ -31,6 +31,8 @@ SIZE = PAGE * 65
 class Ends:
     """Both ends of one segment."""
 
+    seen: memoryview
+
     def __init__(self, size: int = SIZE) -> None:
         fd = segments._make(size)
         self.path = f"/proc/self/fd/{fd}"
@@ -133,6 +135,29 @@ def test_a_view_in_a_cycle_is_given_back_by_the_collector(ends: Ends) -> None:
     gc.collect()
     ends.lender.trim(0)
     assert ends.allocated() == 0
+
+
+class Revenant:
+    """In a cycle with itself; when the collector has found it, others send, and it looks again at what it sees."""
+
+    def __init__(self, view: memoryview, ends: Ends) -> None:
+        self.view, self.ends, self.me = view, ends, self
+
+    def __del__(self) -> None:
+        self.ends.send(b"b" * PAGE)
+        self.ends.seen = self.view
+
+
+def test_what_the_collector_finds_is_not_given_back_before_finalizers_have_seen_it(ends: Ends) -> None:
+    view = ends.send(b"a" * PAGE)
+    assert view is not None
+    Revenant(view, ends)
+    del view
+    gc.collect()
+    assert ends.seen == b"a" * PAGE
+    assert ends.send(b"c" * PAGE) is not None
+    assert ends.seen == b"a" * PAGE, "it has come back, and its memory is in use"
+    del ends.seen
 
 
 def test_what_does_not_fit_is_refused_until_there_is_room(ends: Ends) -> None:
