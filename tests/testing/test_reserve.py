@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -84,25 +84,17 @@ def test_spares_that_cannot_start_are_tried_ever_more_seldom(sim: Simulation, ca
     assert task.get("work").result() == 1
 
 
-def test_a_reload_renews_them(sim: Simulation) -> None:
+@pytest.mark.parametrize("renew", [CallableTask.restart, CallableTask.reload])
+def test_a_restart_and_a_reload_take_none_that_may_be_out_of_date_and_renew_them(
+    sim: Simulation, renew: Callable[[CallableTask], Any]
+) -> None:
     task = CallableTask("work.py", spares=2)
     task.start().result()
     sim.advance(LINGER)
     old = pids(sim)
-    task.reload().result()
+    renew(task).result()
     sim.advance(LINGER)
     assert len(sim.children) == 3
-    assert not old & pids(sim)
-
-
-def test_a_restart_takes_none_that_may_be_out_of_date(sim: Simulation) -> None:
-    task = CallableTask("work.py", spares=1)
-    task.start().result()
-    sim.advance(LINGER)
-    old = pids(sim)
-    task.restart().result()
-    sim.advance(LINGER)
-    assert len(sim.children) == 2
     assert not old & pids(sim)
 
 

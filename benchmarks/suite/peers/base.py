@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -21,10 +22,11 @@ class Promise(Protocol):
         """Wait for the value."""
 
 
-class Peer:
+class Peer(ABC):
     """A pool of ``children`` children, opened by ``with``.
 
-    A subclass has at least ``open``, ``close`` and ``submit``, and overrides what its users do in a shorter way.
+    A subclass has ``open`` and ``close``, the ways to hand over work that its ``can`` asks for (mostly ``submit`` and
+    ``map``), and overrides what its users do in a shorter way.
     """
 
     needs = ""
@@ -63,17 +65,17 @@ class Peer:
         """False when it has to be skipped here."""
         return not cls.needs or importlib.util.find_spec(cls.needs) is not None
 
+    @abstractmethod
     def open(self) -> None:
         """Start the children, as far as it does that before it has work."""
-        raise NotImplementedError
 
+    @abstractmethod
     def close(self) -> None:
         """Stop them."""
-        raise NotImplementedError
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Promise:
         """Hand over one call."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} hands over no single call: it can only be measured by {set(self.can)}")
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Make one call and wait for its value."""
@@ -103,7 +105,7 @@ class Peer:
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """All values in order, with the options that it has when its user gives none."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} maps nothing: it can only be measured by {set(self.can)}")
 
     def pids(self) -> list[int]:
         """The children, each of which has answered a call."""

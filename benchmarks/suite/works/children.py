@@ -148,19 +148,15 @@ def switches() -> dict[tuple[int, int], int]:
 
 WORKS = (
     Work(name="start", run=start, full={"times": 3, "children": 8}, quick={"times": 1, "children": 2}, rounds=3),
-    Work(
-        name="kill",
-        run=kill,
-        full={"kills": 5, "never": 5.0, "calm": CALM / 5},
-        quick={"kills": 1, "never": 0.5, "calm": 0.0},
-        rounds=2,
-    ),
-    Work(
-        name="kill busy",
-        run=kill_busy,
-        full={"kills": 5, "never": 5.0, "calm": CALM / 5},
-        quick={"kills": 1, "never": 0.5, "calm": 0.0},
-        rounds=2,
+    *(
+        Work(
+            name=name,
+            run=run,
+            full={"kills": 5, "never": 5.0, "calm": CALM / 5},
+            quick={"kills": 1, "never": 0.5, "calm": 0.0},
+            rounds=2,
+        )
+        for name, run in (("kill", kill), ("kill busy", kill_busy))
     ),
     Work(name="weight", run=weight, full={"children": 8}, quick={"children": 2}, rounds=2),
     Work(
