@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import gc
 import os
 import subprocess
@@ -36,6 +37,13 @@ LAUNCHERS = ["forkserver", "spawn", FORK]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--launcher", help="of the tests that take each launcher in turn, run those with this one only")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Compiles the library once, as an installer would: else each of many hundred new interpreters does so for itself
+    where Python is told to write no bytecode."""
+    if not hasattr(config, "workerinput"):
+        compileall.compile_dir(Path(relieve_py.__file__).parent, quiet=2)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from cli_kit import Terminal, relieve, script, start
+from cli_kit import Terminal, relieve, relieve_each, script
 
 
 def wrong(*args: object, **keywords: object) -> str:
@@ -54,10 +55,9 @@ COMPLAINTS = [
 
 @pytest.fixture(scope="module")
 def complaints() -> dict[tuple[str, ...], tuple[int, str, str]]:
-    """Exit status, output and errors of each, run at the same time because each is mostly an interpreter's start."""
-    started = {args: start(*args, stdin=subprocess.DEVNULL) for args, _ in COMPLAINTS}
-    ended = {args: process.communicate() for args, process in started.items()}
-    return {args: (started[args].returncode, out, err) for args, (out, err) in ended.items()}
+    """Exit status, output and errors of each."""
+    commands = [args for args, _ in COMPLAINTS]
+    return dict(zip(commands, relieve_each(commands), strict=True))
 
 
 @pytest.mark.parametrize(("args", "complaint"), COMPLAINTS, ids=[" ".join(args) or "no" for args, _ in COMPLAINTS])
@@ -146,7 +146,16 @@ main(["map", "json", "x"])
 
 
 def test_help_and_version_are_no_wrong_use() -> None:
-    for args in (["--help"], ["map", "-h"], ["run", "--help"], ["queue", "--help"], ["top", "-h"], ["--version"]):
-        done = relieve(*args)
-        assert (done.returncode, done.stderr) == (0, "")
-        assert done.stdout.startswith("relieve" if args == ["--version"] else "Usage: relieve")
+    helps = [["--help"], ["map", "-h"], ["run", "--help"], ["queue", "--help"], ["top", "-h"]]
+    *helped, version = relieve_each([*helps, ["--version"]])
+    for status, out, err in helped:
+        assert (status, err) == (0, "")
+        assert out.startswith("Usage: relieve")
+    assert version == (0, f"relieve {importlib.metadata.version('relieve-py')}\n", "")
+
+
+@pytest.mark.parametrize("args", [(), ("map", "json", "-n", "0"), ("run", "no_such.py")], ids=" ".join)
+def test_a_program_of_its_own_says_and_exits_the_same(args: tuple[str, ...]) -> None:
+    (expected,) = relieve_each([args])
+    done = relieve(*args)
+    assert (done.returncode, done.stdout, done.stderr) == expected

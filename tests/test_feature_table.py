@@ -14,7 +14,10 @@ def marked(marker: str) -> dict[int, list[str]]:
     """For each number that ``pytest.mark.<marker>(...)`` names on a test or class of tests, the tests."""
     found: dict[int, list[str]] = {}
     for path in sorted(TESTS.rglob("test_*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"), str(path))):
+        source = path.read_text(encoding="utf-8")
+        if f"@pytest.mark.{marker}(" not in source:
+            continue
+        for node in ast.walk(ast.parse(source, str(path))):
             if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
                 for number in numbers(node, marker):
                     found.setdefault(number, []).append(f"{path.name}::{node.name}")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
 import zlib
 from pathlib import Path
 
+import attrs
 import pytest
 
 ROOT = Path(__file__).parent.parent
@@ -58,30 +60,38 @@ def without_numbers(text: str) -> str:
 RUNNABLE = [name for name in names() if name not in RUN_ELSEWHERE]
 
 
-def run(name: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+@attrs.frozen(kw_only=True)
+class Run:
+    """How a tutorial ended that was run from an empty folder, with another for temporary files."""
+
+    done: subprocess.CompletedProcess[str]
+    left: list[Path]
+    """What it left in either of the two."""
+
+
+@pytest.fixture(scope="module", params=RUNNABLE)
+def tutorial(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Run]:
+    name = str(request.param)
+    here, temporary = tmp_path_factory.mktemp("here"), tmp_path_factory.mktemp("temporary")
     command = [sys.executable, "-W", "error", str(program_of(name))]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=50)
+    env = {**os.environ, "TMPDIR": str(temporary)}
+    done = subprocess.run(command, cwd=here, env=env, capture_output=True, text=True, timeout=50)
+    return name, Run(done=done, left=[*here.iterdir(), *temporary.iterdir()])
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
-def test_a_tutorial_prints_what_its_page_shows(name: str) -> None:
-    done = run(name, ROOT)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    assert without_numbers(done.stdout) == without_numbers(shown_output(page_of(name)))
+def test_a_tutorial_prints_what_its_page_shows(tutorial: tuple[str, Run]) -> None:
+    name, run = tutorial
+    assert run.done.returncode == 0, run.done.stderr
+    assert run.done.stderr == ""
+    assert without_numbers(run.done.stdout) == without_numbers(shown_output(page_of(name)))
 
 
-@pytest.mark.parametrize("name", RUNNABLE)
 def test_a_tutorial_runs_from_any_folder_and_leaves_nothing_there_or_among_temporary_files(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tutorial: tuple[str, Run],
 ) -> None:
-    here, temporary = tmp_path / "here", tmp_path / "temporary"
-    here.mkdir()
-    temporary.mkdir()
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    assert run(name, here).returncode == 0
-    assert list(here.iterdir()) == []
-    assert list(temporary.iterdir()) == []
+    _, run = tutorial
+    assert run.done.returncode == 0
+    assert run.left == []
 
 
 @pytest.mark.parametrize("name", names())
