@@ -15,12 +15,12 @@ import select
 import socket
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from relieve_py.errors import ProtocolError
 from relieve_py.lending import LEND, Lending, LendingChild, LendingParent, Underway, is_large
 from relieve_py.serializers import Descriptors
-from relieve_py.wire import MAX_DESCRIPTORS, WISH, Decoder, Frame, Kind, check_size, encode, size_of
+from relieve_py.wire import MAX_DESCRIPTORS, WISH, Bytes, Decoder, Frame, Kind, check_size, encode, size_of
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -28,8 +28,12 @@ _CTRUNC = int(socket.MSG_CTRUNC)  # as the flag that it is, each look at it woul
 _NOSIGNAL = int(getattr(socket, "MSG_NOSIGNAL", 0))
 _GONE = frozenset({errno.EPIPE, errno.ECONNRESET, errno.ENOTCONN})
 _LOST = "descriptors were lost on the way: the limit of open files may be reached"
+_ONCE = (_NOSIGNAL,)
 _CHUNKS_A_WRITE = 64
 """How many chunks one sendmsg takes; the kernel's limit (IOV_MAX) is 1024, and the gain ends well below."""
+_Begun = tuple[Sequence[Bytes], list[int], "_Begun | None"]
+"""Chunks; how many bytes of them each system call has taken, so nothing while that went to none; and what a signal
+handler came in the middle of when it began this, of which nothing went."""
 
 
 def pair() -> tuple[socket.socket, socket.socket]:
@@ -56,7 +60,7 @@ class Channel:
         self._out: deque[tuple[memoryview, Frame | None]] = deque()  # the frame is named where its descriptors go
         self._underway: Underway | None = None  # goes behind all that is in _out
         self.queued = 0  # bytes in _out and of that
-        self.torn = False  # a frame was begun by ``send`` and not finished
+        self.begun: _Begun | None = None  # by ``send`` or ``send_whole``, and not known to have gone as a whole
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 once closed."""
@@ -266,30 +270,66 @@ class Channel:
     def send(self, frame: Frame) -> None:
         """Send the whole frame, on a socket that blocks. Raises OSError when the other side is gone.
 
-        An exception of a signal handler in the middle leaves nobody knowing how much of it went: the channel is torn,
-        and sends nothing more.
+        A signal handler that runs meanwhile may raise, but not send. What went of the frame is known then, and
+        ``finish`` sends the rest; whatever is sent next does so first.
         """
-        if self.torn:
-            raise BrokenPipeError("the channel was torn by an exception in the middle of a frame")
+        self.finish()
         if isinstance(self.lending, LendingChild) and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
             frame = self.lending.lend(frame)
-        chunks = encode(frame)
+        views = [memoryview(chunk).cast("B") for chunk in encode(frame)]
+        rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", frame.fds))] if frame.fds else []
+        noted: list[int] = []
+        below, self.begun = self.begun, (views, noted, self.begun)
         try:
-            self.torn = True
-            if len(chunks) == 1 and not frame.fds:
-                sent = self._sock.send(chunks[0], _NOSIGNAL)
-                if sent < len(chunks[0]):
-                    self._out.append((memoryview(chunks[0])[sent:], None))
-            else:
-                self._out.append((memoryview(chunks[0]).cast("B"), frame))
-                self._out.extend((memoryview(chunk).cast("B"), None) for chunk in chunks[1:])
-            while self._out:
-                self._drop(self._write())
-            self.torn = False
-        except OSError as error:
-            self._out.clear()
-            self.torn = error.errno not in _GONE  # nothing is, where nobody reads
-            raise
+            noted += map(self._sock.sendmsg, (views[:_CHUNKS_A_WRITE],), (rights,), _ONCE)
+        finally:
+            if not noted:
+                self.begun = below
+        self.finish()
+
+    def send_whole(self, chunk: bytes) -> bool:
+        """Send a frame that is one chunk, on a socket that blocks; False when part of it went, and ``finish`` has to
+        send the rest. Not while the channel is ``midway``. Raises OSError when the other side is gone.
+
+        A signal handler may do the same in the middle of this, and may raise.
+        """
+        # Handlers run between calls, and in the middle of a system call that was interrupted, which has sent nothing
+        # then. So one call of C code that sends and notes leaves no moment at which it is not known what went.
+        noted: list[int] = []
+        size, below = len(chunk), self.begun
+        self.begun = (chunk,), noted, below
+        try:
+            noted += map(self._sock.send, (chunk,), _ONCE)
+        finally:
+            if not noted or noted[0] == size:
+                self.begun = below
+        return noted[0] == size
+
+    @property
+    def midway(self) -> bool:
+        """Part of a frame went, or all of it and that was not looked at yet."""
+        return self.begun is not None and bool(self.begun[1])
+
+    def finish(self) -> None:
+        """Send what is left of a frame that was begun."""
+        while self.begun is not None and self.begun[1]:
+            chunks, noted, below = self.begun
+            rest = _behind(chunks, sum(noted))
+            if not rest:
+                self.begun = below
+                return
+            noted = [0]
+            self.begun = rest, noted, below
+            noted += map(self._sock.sendmsg, (rest[:_CHUNKS_A_WRITE],), ((),), _ONCE)
+
+    @property
+    def lost(self) -> bool:
+        """Nobody reads what is sent: the other side is gone, or this one was closed."""
+        if self._sock.fileno() < 0:
+            return True
+        poll = select.poll()
+        poll.register(self._sock.fileno(), 0)
+        return bool(poll.poll(0))
 
     def _write(self) -> int:
         """One sendmsg; descriptors go with the first byte of their frame, so a new frame with some starts a new
@@ -329,3 +369,14 @@ class Channel:
             fd = self._arrived.popleft()
             if fd >= 0:
                 os.close(fd)
+
+
+def _behind(chunks: Sequence[Bytes], sent: int) -> list[Bytes]:
+    """What is left of these when so many bytes of them were sent."""
+    rest: list[Bytes] = []
+    for chunk in chunks:
+        nbytes = size_of(chunk)
+        if sent < nbytes:
+            rest.append(memoryview(chunk)[sent:] if sent else chunk)
+        sent = max(0, sent - nbytes)
+    return rest

@@ -131,11 +131,16 @@ def encode(frame: Frame) -> list[Bytes]:
         if nbytes > MAX_FRAME or len(frame.fds) > MAX_DESCRIPTORS:
             check_size(nbytes, 0, len(frame.fds))
         head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, 0, frame.number, nbytes)
-        return [b"".join((head, payload))] if nbytes <= _JOIN_BELOW else [head, payload]
+        return [b"".join((head, payload))] if nbytes <= JOIN_BELOW else [head, payload]
     lengths = [size_of(buffer) for buffer in buffers]
     check_size(nbytes + sum(lengths), len(lengths), len(frame.fds))
     head = HEADER.pack(VERSION, frame.kind, len(frame.fds), frame.flags, len(lengths), frame.number, nbytes)
     return [head + struct.pack(f"<{len(lengths)}Q", *lengths), payload, *buffers]
+
+
+def encode_small(kind: int, number: int, payload: bytes) -> bytes:
+    """A frame with nothing but that payload, which has JOIN_BELOW bytes at most, as one chunk."""
+    return HEADER.pack(VERSION, kind, 0, 0, 0, number, len(payload)) + payload
 
 
 def size_of(part: Bytes) -> int:
@@ -143,7 +148,7 @@ def size_of(part: Bytes) -> int:
     return part.nbytes if isinstance(part, memoryview) else len(part)
 
 
-_JOIN_BELOW = 32768
+JOIN_BELOW = 32768
 """Payloads up to this are copied behind their header: one chunk is cheaper to send than two, until copying costs
 more."""
 

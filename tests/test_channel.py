@@ -521,11 +521,13 @@ def test_signals_interrupt_neither_sending_nor_receiving(ends: tuple[Channel, Ch
     assert ticks
 
 
-def test_a_channel_that_nobody_reads_is_closed_not_torn() -> None:
+def test_a_channel_that_nobody_reads_says_so() -> None:
     ours, theirs = pair()
     channel = Channel(theirs)
+    assert not channel.lost
     ours.close()
     with pytest.raises(BrokenPipeError):
         channel.send(Frame(Kind.READY))
-    assert not channel.torn
+    assert channel.lost
     channel.close()
+    assert channel.lost

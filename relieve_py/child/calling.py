@@ -8,7 +8,6 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from types import FrameType
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
     from relieve_py.child.chunk import Chunk
     from relieve_py.child.runtime import Child
 
-_NOTHING = nullcontext()
 GET, CALL, STREAM, CHUNK, BUNDLE = 0, 1, 2, 4, 5  # the flags of a CALL frame
 
 
@@ -187,10 +185,6 @@ class Caller:
         """A STOP came. The main thread, which reads between two calls, sees that for itself."""
 
     # -- in the main thread ------------------------------------------------------------------------
-
-    def uninterrupted(self) -> AbstractContextManager[None]:
-        """While a thread of the user is in the middle of a frame: it is no call's, and not interrupted."""
-        return _NOTHING
 
     def interrupted(self) -> None:
         """Runs as signal handler in the main thread; raises if the call to interrupt is still the one that runs."""

@@ -18,7 +18,8 @@ INTERRUPT = signal.SIGURG
 """The signal that wakes the main thread for an interrupt. Its default action is nothing, so it can never kill."""
 
 
-_BLOCK, _UNBLOCK = int(signal.SIG_BLOCK), int(signal.SIG_UNBLOCK)
+# Below the functions of the signal module, which make enums of all signals.
+_BLOCK, _UNBLOCK, _SETMASK = int(signal.SIG_BLOCK), int(signal.SIG_UNBLOCK), int(signal.SIG_SETMASK)
 _HELD = tuple(
     int(getattr(signal, f"SIG{name}"))
     for name in ("HUP", "QUIT", "TERM", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "URG", "CHLD", "WINCH", "IO")
@@ -26,16 +27,24 @@ _HELD = tuple(
 
 
 def hold_signals() -> None:
-    """Have this thread run no handler of these signals until ``release_signals``; handlers that are due run first.
-
-    The function below the one of the signal module is five times faster, and this is on the path of every answer.
-    """
+    """Have this thread run no handler of these signals until ``release_signals``; handlers that are due run first."""
     pthread_sigmask(_BLOCK, _HELD)
 
 
 def release_signals() -> None:
     """Have this thread run handlers again; those that are due run now."""
     pthread_sigmask(_UNBLOCK, _HELD)
+
+
+def masked_signals() -> set[int]:
+    """The signals of which this thread runs no handler."""
+    mask: set[int] = pthread_sigmask(_BLOCK, ())
+    return mask
+
+
+def mask_signals(mask: set[int]) -> None:
+    """Have this thread run no handler of these signals, and those of all others; those that are due run now."""
+    pthread_sigmask(_SETMASK, mask)
 
 
 def become_child() -> None:

@@ -37,8 +37,8 @@ from relieve_py.child.process import (
     leave_with_parent,
     on_interrupt,
     print_error,
-    release_signals,
 )
+from relieve_py.child.sending import Outbox
 from relieve_py.child.streams import buffer_lines
 from relieve_py.errors import EncodeError
 from relieve_py.lending import LendingChild
@@ -72,9 +72,7 @@ class Child:
         self.exports = Exports({}, ())
         self._channel = Channel(sock, lending=LendingChild())
         self._reading = threading.Lock()  # owner: the thread that receives
-        self._writing = threading.Lock()  # owner: the thread that sends
-        self._main_sends = self._interrupted_meanwhile = False
-        self._sent_meanwhile: deque[Frame] = deque()
+        self._outbox = Outbox(self._channel)
         self._inbox: deque[Frame] = deque()
         self._take: Callable[[Frame], object] = self._inbox.append  # of a call
         self._watching = False
@@ -150,6 +148,7 @@ class Child:
             from relieve_py.child.concurrent import ConcurrentCaller
 
             self._caller = self._concurrent = ConcurrentCaller(self)
+            self._outbox.uninterrupted = self._concurrent.uninterrupted
             self._take = self._concurrent.begin
         objects = read_objects(frame)
         self.serializer = objects.serializer
@@ -348,10 +347,9 @@ class Child:
             interrupt(self.main_thread)
 
     def _interrupted(self) -> None:
-        """In the main thread, as signal handler. Half a frame must never stay on the channel."""
-        if self._main_sends:
-            self._interrupted_meanwhile = True
-            return
+        """In the main thread, as signal handler."""
+        if self._outbox.slow:
+            return  # it will be repeated
         if self._stopping and self._in_program:
             self._in_program = False
             raise SystemExit(0)
@@ -361,42 +359,14 @@ class Child:
 
     def answer(self, kind: Kind, number: int, payload: Payload | None) -> None:
         """Send a frame about that call. A frame that is too large becomes an error frame."""
-        frame = Frame(kind, number) if payload is None else payload.to_frame(kind, number)
         try:
-            self._send(frame)
+            self._outbox.send(kind, number, payload)
         except EncodeError as error:
             self.answer(Kind.ERROR, number, error_payload(self.serializer, error))
-        except OSError:  # the parent is gone
-            if self._channel.torn:
-                os.write(
-                    2, b"relieve_py: a signal handler raised in the middle of a message, so this child has to end\n"
-                )
+        except OSError:
+            if threading.get_ident() == self.main_thread and not self._channel.lost:
+                raise  # of a signal handler, or for want of something
             leave_with_parent()
-
-    def _send(self, frame: Frame) -> None:
-        """Send it whole. In the main thread a signal handler may come in between, which may send, too, or interrupt."""
-        if threading.get_ident() != self.main_thread:
-            with self._caller.uninterrupted(), self._writing:
-                self._channel.send(frame)
-            return
-        if self._main_sends:  # a handler of the user, in the middle of the send below
-            self._sent_meanwhile.append(frame)
-            return
-        self._main_sends = True
-        try:
-            hold_signals()  # a handler that is due runs here, all others when the frame is whole
-            with self._writing:
-                self._channel.send(frame)
-        finally:
-            self._main_sends = False
-            try:
-                while self._sent_meanwhile:  # also when the handler that sent them raises
-                    self._send(self._sent_meanwhile.popleft())
-            finally:
-                release_signals()
-        if self._interrupted_meanwhile:
-            self._interrupted_meanwhile = False
-            self._interrupted()
 
     def _tell_ready(self) -> None:
         self._told_ready = True
@@ -429,8 +399,7 @@ class Child:
 
     def spoil(self, garbage: bytes) -> None:
         """Write to the channel what is no frame."""
-        with self._writing:
-            os.write(self._channel.fileno(), garbage)
+        self._outbox.spoil(garbage)
 
     # -- ipc ---------------------------------------------------------------------------------------
 

@@ -31,7 +31,7 @@ def attack(way, path):
         "missing": Frame(Kind.MISSING, number, bomb, [bomb]),
         "item": Frame(Kind.ITEM, number, bomb, [bomb]),
     }
-    ipc._runtime._send(frames[way])
+    ipc._runtime._channel.send(frames[way])
     return []
 
 
