@@ -6,7 +6,7 @@ import signal
 from typing import Protocol
 
 from relieve_py.birth import Birth
-from relieve_py.errors import RelieveError, StartError
+from relieve_py.errors import ProtocolError, RelieveError, StartError
 from relieve_py.host import Host
 from relieve_py.instructions import Instruction
 from relieve_py.lifecycle import State
@@ -36,7 +36,11 @@ class Household(Host, Protocol):
         ...
 
     def heard(self, birth: Birth, frame: Frame) -> None:
-        """A frame of the child."""
+        """A frame of the child. Raises ProtocolError for one that a child must not send."""
+        ...
+
+    def broke_protocol(self, birth: Birth, error: Exception) -> None:
+        """What it sent cannot be understood."""
         ...
 
 
@@ -108,8 +112,11 @@ class Births:
         self.born(birth)
         self._host.traffic.keeper.fresh(spare.ready_at)
         self._host.act(lambda now: self._host.life.ready(generation, names, now))
-        for frame in spare.early:
-            self._host.heard(birth, frame)
+        try:
+            for frame in spare.early:
+                self._host.heard(birth, frame)
+        except ProtocolError as error:
+            self._host.broke_protocol(birth, error)
         self._host.traffic.pump()
 
     # -- what becomes of the launch ----------------------------------------------------------------

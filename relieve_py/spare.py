@@ -181,7 +181,7 @@ class Spare:
                 self._fail(start_error_of(self._serializer, frame, self._name))
             case Kind.EVENT | Kind.BUSY | Kind.IDLE | Kind.DRAIN | Kind.RETIRE | Kind.LEAVING:
                 self.early.append(frame)
-                if len(self.early) == EARLY:  # it waits then, as for any pipe that is full
+                if len(self.early) >= EARLY:  # it waits then, as for any pipe that is full
                     self._supervisor.interest(birth.channel.fileno(), False, False)
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind} before it has a call")

@@ -27,6 +27,9 @@ MAX_BUFFERS = 8000
 """The most buffers of one frame: their table of lengths must fit into the decoder's scratch buffer."""
 MAX_DESCRIPTORS = 250
 """The most descriptors of one frame; the kernel takes 253 in one message (SCM_MAX_FD)."""
+MAX_QUESTIONS = 1000
+"""Questions of a child that may be open at once; before it asks another, it waits. More: more memory of the parent for
+answers to a child that reads none; less: one that asks many at once waits sooner for the first answers."""
 STREAM_WINDOW = 32
 """Items of a stream that may travel before the reader has taken them. More: fewer pauses; less: less memory."""
 

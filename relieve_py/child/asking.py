@@ -11,7 +11,7 @@ from typing import Any
 from relieve_py.answers import Encoded
 from relieve_py.child.process import release_signals
 from relieve_py.serializers import Payload, Serializer
-from relieve_py.wire import Frame, Kind
+from relieve_py.wire import MAX_QUESTIONS, Frame, Kind
 
 
 class Answer(Future[Any]):
@@ -50,6 +50,7 @@ class Questions:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()  # owner: whoever touches _open
+        self._room = threading.Condition(self._lock)
         self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
 
@@ -61,10 +62,17 @@ class Questions:
             self._open[number] = answer
         return number, answer
 
+    def wait_for_room(self) -> None:
+        """Wait until the parent takes another one. Not on the thread that reads the answers."""
+        if len(self._open) >= MAX_QUESTIONS:
+            with self._room:
+                self._room.wait_for(lambda: len(self._open) < MAX_QUESTIONS)
+
     def answered(self, serializer: Serializer, frame: Frame) -> None:
         """The parent has answered; it is decoded by whoever asks for it."""
         with self._lock:
             answer = self._open.pop(frame.number, None)
+            self._room.notify()
         if answer is not None and answer.set_running_or_notify_cancel():
             payload = Payload.of_frame(frame)
             answer.set_result(Encoded(serializer, payload, "the parent's answer", frame.kind == Kind.ERROR))

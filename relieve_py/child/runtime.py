@@ -410,6 +410,7 @@ class Child:
     def emit(self, name: str, args: tuple[Any, ...]) -> Answer:
         """An event to the parent that is answered."""
         payload = encode(self.serializer, (name, args), args=args)
+        self._questions.wait_for_room()
         number, answer = self._questions.ask()
         self.answer(Kind.EVENT, number, payload)
         return answer

@@ -10,6 +10,7 @@ import pytest
 from support import T, script
 
 from relieve_py import CallableTask, CloudWorker
+from relieve_py.wire import MAX_QUESTIONS
 
 ASKING = script("asking.py")
 
@@ -50,6 +51,10 @@ def test_many_questions_at_once_each_get_their_own_answer(listened: CloudWorker)
     assert listened.get("from_threads", 8).result(T) == list(range(0, 16, 2))
     replies = [listened.get("ask", "double", n) for n in range(20)]
     assert [reply.result(T) for reply in replies] == list(range(0, 40, 2))
+
+
+def test_more_questions_than_the_parent_keeps_answers_for_wait_for_those(listened: CloudWorker) -> None:
+    assert listened.get("ask_first_and_look_later", 3 * MAX_QUESTIONS).result(T) == sum(range(0, 6 * MAX_QUESTIONS, 2))
 
 
 def test_it_may_ask_before_it_is_ready_and_in_a_handler(listened: CloudWorker) -> None:

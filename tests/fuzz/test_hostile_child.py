@@ -24,7 +24,7 @@ from relieve_py.supervisor import shared
 from relieve_py.surroundings import Surroundings
 from relieve_py.texts import pack
 from relieve_py.turns import Wake
-from relieve_py.wire import HEADER, MAX_FRAME, STREAM_WINDOW, VERSION, Kind
+from relieve_py.wire import HEADER, MAX_FRAME, MAX_QUESTIONS, STREAM_WINDOW, VERSION, Kind
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="the system has no way to do this, or to tell of it")
 
@@ -207,6 +207,15 @@ def test_a_question_whose_answer_cannot_travel_is_answered_so(monkeypatch: pytes
 
 
 # -- memory and descriptors ------------------------------------------------------------------------
+
+
+def test_a_child_that_goes_on_asking_and_reads_no_answers_breaks_the_protocol() -> None:
+    """They would be kept for it, as many as it likes."""
+    with played() as (task, puppet):
+        task.on("ask", lambda: "the answer" * 100)
+        for number in range(1, 4 * MAX_QUESTIONS):
+            puppet.send(frame_bytes(Kind.EVENT, number, b'["ask", []]'))
+        replaced(task, puppet)
 
 
 def test_items_beyond_what_the_reader_has_room_for_break_the_protocol() -> None:

@@ -29,6 +29,11 @@ async def ask_many_at_once(n):
     return await asyncio.gather(*[ipc.emit("double", number) for number in range(n)])
 
 
+def ask_first_and_look_later(n):
+    answers = [ipc.emit("double", number) for number in range(n)]
+    return sum(answer.result(20) for answer in answers)
+
+
 def why_not(name):
     try:
         return ipc.emit(name).result(20)
