@@ -256,12 +256,12 @@ def test_so_many_at_a_time(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_a_hundred_lines(tmp_path: Path) -> None:
-    target = script(tmp_path / "quick.py", "import sys\nsys.exit(sys.argv[1] == '50')\n")
-    done = relieve("queue", target, given="".join(f"{number}\n" for number in range(120)))
+def test_many_lines(tmp_path: Path) -> None:
+    target = script(tmp_path / "quick.py", "import sys\nsys.exit(sys.argv[1] == '20')\n")
+    done = relieve("queue", target, given="".join(f"{number}\n" for number in range(40)))
     table = rows(done.stdout)[1:]
-    assert [row[1] for row in table] == [str(number) for number in range(120)]
-    assert [row[1] for row in table if row[2] != "exit code 0"] == ["50"]
+    assert [row[1] for row in table] == [str(number) for number in range(40)]
+    assert [row[1] for row in table if row[2] != "exit code 0"] == ["20"]
     assert done.returncode == 1
 
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from relieve_py import CallableTask, CloudWorker, MethodNotFound, TaskDied, locks
+from relieve_py.events import threads
 from relieve_py.piping import AHEAD, Pipe
 
 SCRIPTS = Path(__file__).parent / "scripts"
@@ -247,7 +248,8 @@ def test_a_child_that_dies_costs_its_own_item_only() -> None:
         assert results[:7] + results[8:] == [n for n in range(20) if n != 7]
 
 
-def test_a_pipe_into_a_pipe_and_into_a_call(worker: CloudWorker) -> None:
+def test_a_pipe_into_a_pipe_and_into_a_call(worker: CloudWorker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LINGER", 0.0)  # the thread that waits for the call keeps a pipe as long as it lives
     assert list(worker.pipe(worker.map("add", range(5)), "add")) == [2, 3, 4, 5, 6]
 
     async def main() -> Any:

@@ -65,8 +65,8 @@ def together(remote: Any, held: Held, calls: list[tuple[Any, ...]]) -> list[Any]
     return [reply.exception(T) or reply.result(T) for reply in replies]
 
 
-def test_each_gives_what_it_gives(launcher: str, held: Held) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_each_gives_what_it_gives(held: Held) -> None:
+    with CallableTask(ITEMS) as task:
         calls: list[tuple[Any, ...]] = [("same", n) for n in range(25)]
         calls[3] = ("make", ("text", OUTCOMES + 1))
         calls[5] = ("make", ("list", 2))
@@ -133,8 +133,8 @@ def test_each_is_tried_again_by_itself(held: Held, tmp_path: Path) -> None:
     assert Counter(map(int, ran.read_text().split())) == Counter([*range(9), 3, 6])
 
 
-def test_one_that_is_cancelled_is_left_out_or_interrupted(launcher: str, held: Held) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_one_that_is_cancelled_is_left_out_or_interrupted(held: Held) -> None:
+    with CallableTask(ITEMS) as task:
         pid, spinning = task.pid, heard(task, "spinning")
         go_on = held(task)
         replies = [task.get("spin", n) for n in range(9)]
@@ -178,8 +178,8 @@ def test_a_slow_one_holds_up_no_other(held: Held, gate: Callable[[], Any]) -> No
         assert replies[3].result(T) == 3
 
 
-def test_what_was_done_before_a_slow_one_is_there(launcher: str, held: Held, gate: Callable[[], Any]) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_what_was_done_before_a_slow_one_is_there(held: Held, gate: Callable[[], Any]) -> None:
+    with CallableTask(ITEMS) as task:
         go_on, slow = held(task), gate()
         replies = [task.get("hold", (n, slow.path if n == 3 else None)) for n in range(6)]
         go_on()

@@ -63,8 +63,7 @@ def test_an_error_is_the_error_of_its_call(many: CallableTask) -> None:
         wrong.result(T)
 
 
-@pytest.mark.parametrize("endless", ["spin", "forever"])
-@pytest.mark.parametrize("how", ["cancelled", "timed out"])
+@pytest.mark.parametrize(("endless", "how"), [("spin", "timed out"), ("forever", "cancelled")])
 def test_a_call_that_is_given_up_is_interrupted_and_no_other(launcher: str, endless: str, how: str) -> None:
     with CallableTask(MANY, concurrency=2, launcher=launcher, kill_timeout=T) as task:
         began, ended = heard(task, "spinning"), heard(task, "spun")

@@ -231,8 +231,8 @@ def test_an_idle_child_is_reaped_and_started_again_on_demand(launcher: str) -> N
         assert task.get("pid").result(T) != first.pid
 
 
-def test_a_stopped_child_is_replaced_within_its_heartbeat(launcher: str) -> None:
-    with CallableTask(KITCHEN, launcher=launcher, heartbeat=2, restart=RestartPolicy(max_delay=0.1)) as task:
+def test_a_stopped_child_is_replaced_within_its_heartbeat() -> None:
+    with CallableTask(KITCHEN, heartbeat=2, restart=RestartPolicy(max_delay=0.1)) as task:
         assert task.get("hold_the_lock", 0.3).result(T) is None  # and is left alone
         pid, exited = task.pid, task.wait_for("exit")
         task.send_signal(signal.SIGSTOP)

@@ -127,10 +127,10 @@ def test_an_item_that_died_is_tried_again_alone(tmp_path: Path, ran: Callable[[]
 
 
 @pytest.mark.parametrize("how", ["die", "raise"])
-def test_an_item_that_harms_on_arrival_is_found(launcher: str, how: str) -> None:
+def test_an_item_that_harms_on_arrival_is_found(how: str) -> None:
     from items import Bomb
 
-    with CallableTask(ITEMS, launcher=launcher) as task:
+    with CallableTask(ITEMS) as task:
         got = list(task.map("same", [0, 1, Bomb(how), 3, 4], return_exceptions=True))
     assert [*got[:2], *got[3:]] == [0, 1, 3, 4]
     assert isinstance(got[2], TaskDied if how == "die" else Exception)
@@ -146,8 +146,8 @@ def test_others_go_on_while_an_item_is_slow(gate: Callable[[], Any]) -> None:
         assert [*sorted(got), *results] == [*(n for n in range(40) if n != 3), 3]
 
 
-def test_what_is_done_before_a_slow_item_comes_at_once(launcher: str, gate: Callable[[], Any]) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_what_is_done_before_a_slow_item_comes_at_once(gate: Callable[[], Any]) -> None:
+    with CallableTask(ITEMS) as task:
         held = gate()
         results = task.map("hold", [(n, held.path if n == 3 else None) for n in range(10)])
         assert [next(results) for _ in range(3)] == [0, 1, 2]
@@ -156,8 +156,8 @@ def test_what_is_done_before_a_slow_item_comes_at_once(launcher: str, gate: Call
 
 
 @pytest.mark.rule(4)
-def test_what_was_given_early_is_not_given_again(launcher: str, gate: Callable[[], Any]) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_what_was_given_early_is_not_given_again(gate: Callable[[], Any]) -> None:
+    with CallableTask(ITEMS) as task:
         held = gate()
         results = task.map("hold", [(n, held.path if n == 3 else None) for n in range(10)], return_exceptions=True)
         assert [next(results) for _ in range(3)] == [0, 1, 2]
@@ -195,8 +195,8 @@ def test_a_method_that_is_missing_is_the_error_of_each_item(alone: CallableTask)
     assert [type(error).__name__ for error in got] == ["MethodNotFound"] * 25
 
 
-def test_a_map_that_is_left_interrupts_its_item(launcher: str) -> None:
-    with CallableTask(ITEMS, launcher=launcher) as task:
+def test_a_map_that_is_left_interrupts_its_item() -> None:
+    with CallableTask(ITEMS) as task:
         pid, spinning = task.pid, heard(task, "spinning")
         with task.map("spin", range(20)) as results:
             assert [next(results) for _ in range(5)] == [0, 1, 2, 3, 4]

@@ -14,6 +14,7 @@ from faulting import DEADLINE, FAULTY, Pool, make_task
 from processes import wait_gone
 
 from relieve_py import CallableTask, CloudWorker, State, TaskDied, current_event
+from relieve_py.events import threads
 
 Program = Callable[..., "subprocess.Popen[str]"]
 
@@ -22,7 +23,8 @@ Program = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.mark.fault(65)
-def test_a_done_callback_may_make_calls_and_wait_for_them(pool: Pool) -> None:
+def test_a_done_callback_may_make_calls_and_wait_for_them(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "LINGER", 0.0)  # the thread of a callback that waits keeps a pipe as long as it lives
     done = threading.Event()
     got: list[int] = []
 
