@@ -44,7 +44,6 @@ PARENT = """
     def load():
         while not over.is_set():
             assert worker.get("echo", 1).result(20) == 1
-            over.wait(0.0005)
     with CloudWorker(template, size=2) as worker:
         threads = [threading.Thread(target=load) for _ in range(3)]
         [thread.start() for thread in threads]
