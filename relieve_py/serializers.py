@@ -331,7 +331,7 @@ def _reduce_plain(obj: Any, fds: list[int]) -> Any:
     if isinstance(obj, memoryview):
         # Of another order than C's, a copy: the bytes alone would not tell which is which.
         buffer = pickle.PickleBuffer(obj if obj.c_contiguous else obj.tobytes())
-        return _rebuild_memoryview, (buffer, obj.format, obj.shape)
+        return _rebuild_memoryview, (buffer, _native_format(obj), obj.shape)
     socket = sys.modules.get("socket")
     if socket is not None and isinstance(obj, socket.socket):
         if hasattr(obj, "getpeercert"):
@@ -368,6 +368,24 @@ def _take(index: int) -> int:
     if fds is None or index >= len(fds):
         raise DecodeError("a descriptor is missing from the message")
     return os.dup(fds[index])
+
+
+def _native_format(view: memoryview) -> str:
+    """The format by which the other side makes the same view, where only native ones can be made. numpy's of what is
+    not aligned says that it has the machine's order and the standard's sizes. Raises TypeError when there is none."""
+    order = "<" if sys.byteorder == "little" else ">"
+    native = view.format[1:] if view.format[:1] in ("=", order) else view.format
+    try:  # with other memory of that kind, lest the traceback refers to views of the user's, see _beside_the_view
+        some = _rebuild_memoryview(bytes(16), native, (16 // view.itemsize,)) if view.itemsize else None
+        if some is not None and some.itemsize == view.itemsize:
+            if not view.nbytes:
+                _rebuild_memoryview(b"", native, view.shape or ())
+            return native
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(
+        f"cannot send a memoryview of format {view.format!r} and shape {view.shape}: cast() does not know it"
+    )
 
 
 def _rebuild_memoryview(buffer: Any, format: str, shape: tuple[int, ...]) -> memoryview:

@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_encoding_a_large_array_copies_nothing() -> None:
         lambda: lambda: 1,
         lambda: memoryview(bytes(OUT_OF_BAND)),
         lambda: memoryview(np.ones((128, 128), order="F")),
-        lambda: memoryview(np.zeros(OUT_OF_BAND, dtype=">i2")),
+        lambda: memoryview(np.zeros(2 * OUT_OF_BAND + 1, dtype="u1")[1:].view("i2")),
     ],
 )
 def test_a_payload_that_is_part_of_a_cycle_is_collected_in_silence(make: Callable[[], object]) -> None:
@@ -114,6 +115,22 @@ def test_a_memoryview_keeps_its_format_and_shape(read_only: bool) -> None:
     source = memoryview(array.array("d", range(12))).cast("B").cast("d", (3, 4))
     got = round_trip(source.toreadonly() if read_only else source)
     assert (got.format, got.shape, got.tolist()) == ("d", (3, 4), source.tolist())
+
+
+@pytest.mark.parametrize("count", [3, OUT_OF_BAND])
+@pytest.mark.parametrize("format", ["f8", "i4", "?"])
+def test_a_memoryview_of_what_is_not_aligned_travels(format: str, count: int) -> None:
+    size = np.dtype(format).itemsize * count
+    source = np.arange(size + 1, dtype="u1")[1:].view(format)
+    got = round_trip(memoryview(source))
+    assert got.itemsize == source.itemsize
+    assert bytes(got) == source.tobytes()
+
+
+@pytest.mark.parametrize(("format", "shape"), [(">f8", 4), ("i8,f4", 4), ("S3", 4), ("c16", 4), ("f8", (0, 3))])
+def test_a_memoryview_that_cannot_be_made_again_is_refused_where_it_is(format: str, shape: Any) -> None:
+    with pytest.raises(EncodeError, match="memoryview"):
+        encode(PICKLE, [memoryview(np.zeros(shape, format))])
 
 
 def test_a_slice_of_a_memoryview_travels() -> None:
