@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from relieve_py.launchers.reaping import dying_with_parent
+from relieve_py.launchers.reaping import descendants_of, dying_with_parent
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 LOADED = f"import sys; {dying_with_parent()}; import time; print('loading', flush=True); time.sleep(50)"
@@ -44,3 +47,22 @@ def test_it_leaves_when_its_parent_was_gone_before() -> None:
             check=False,
         )
     assert (done.returncode, done.stdout) == (0, b"")
+
+
+@pytest.mark.rule(11)
+def test_processes_are_known_whichever_thread_has_started_them() -> None:
+    started, over = queue.SimpleQueue[int](), threading.Event()
+
+    def start() -> None:
+        with subprocess.Popen(["sleep", "50"]) as process:
+            started.put(process.pid)
+            over.wait(10)  # a thread that ends leaves what it has started to another
+            process.kill()
+
+    thread = threading.Thread(target=start)
+    thread.start()
+    try:
+        assert started.get(timeout=10) in descendants_of(os.getpid())
+    finally:
+        over.set()
+        thread.join()

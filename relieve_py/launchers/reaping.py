@@ -64,11 +64,12 @@ def kill_group(pid: int) -> None:
 
 def children_of(pid: int) -> list[int]:
     """The pids of its children, on Linux; elsewhere none are known."""
-    try:
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            return [int(word) for word in file.read().split()]
-    except OSError:
-        return []
+    found: list[int] = []
+    with contextlib.suppress(OSError):
+        for thread in os.listdir(f"/proc/{pid}/task"):  # each has those that it has made
+            with contextlib.suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found
 
 
 def descendants_of(pid: int) -> list[int]:
