@@ -100,6 +100,10 @@ def _warm() -> Iterator[None]:
     with relieve_py.CallableTask(str(SCRIPTS / "task.py")) as task:
         task.get("data").result()
         list(task.stream("rows", 1))
+    # What is here now stays: the tests themselves, and what they import. To look through all that again would take most
+    # of the time of a collection, and a test that leaves something for a moment is followed by several.
+    gc.collect()
+    gc.freeze()
     yield
     relieve_py.stop_all()
 
