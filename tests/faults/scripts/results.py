@@ -83,17 +83,19 @@ def items(kind):
 def die_half_way(nbytes):
     """Kills itself when half of its result is written."""
     from relieve_py.channel import Channel
+    from relieve_py.wire import encode
 
-    write = Channel._write
+    send = Channel.send
 
-    def write_half(channel):
-        if sum(chunk.nbytes for chunk, _ in channel._out) < nbytes:
-            return write(channel)
-        for chunk, _ in channel._out:
+    def send_half(channel, frame):
+        chunks = [memoryview(chunk).cast("B") for chunk in encode(frame)]
+        if sum(chunk.nbytes for chunk in chunks) < nbytes:
+            return send(channel, frame)
+        for chunk in chunks:
             channel._sock.sendall(chunk[: nbytes // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    Channel._write = write_half
+    Channel.send = send_half
     return bytearray(nbytes)
 
 
