@@ -23,13 +23,13 @@ from relieve_py.table import CallTable
 from relieve_py.traffic import Traffic
 
 
-@pytest.mark.parametrize("first", range(0, 3000, 1000))
+@pytest.mark.parametrize("first", range(0, 1000, 500))
 def test_histories_of_a_slot_break_no_rule(first: int) -> None:
-    assert run_many("slot", first, 1000) == 1000
+    assert run_many("slot", first, 500) == 500
 
 
 def test_histories_of_a_worker_break_no_rule() -> None:
-    assert run_many("worker", 0, 200) == 200
+    assert run_many("worker", 0, 100) == 100
 
 
 def test_the_same_seed_gives_the_same_history() -> None:
