@@ -432,11 +432,18 @@ def test_sticky_moves_keys_only_to_a_task_that_joins_and_only_from_one_that_leav
 
 @pytest.mark.feature(84)
 @pytest.mark.parametrize(
-    "key_of",
-    [int, str, lambda n: n * 2**40, lambda n: ("user", n), lambda n: n / 7],
-    ids=["integers", "texts", "large integers", "tuples", "fractions"],
+    ("size", "key_of"),
+    [
+        (2, str),
+        (5, int),
+        (16, int),
+        (16, str),
+        (16, lambda n: n * 2**40),
+        (5, lambda n: ("user", n)),
+        (16, lambda n: n / 7),
+    ],
+    ids=["2-texts", "5-integers", "integers", "texts", "large integers", "5-tuples", "fractions"],
 )
-@pytest.mark.parametrize("size", [2, 5, 16])
 def test_sticky_spreads_keys_evenly_and_moves_one_in_n_when_a_task_joins(
     size: int, key_of: Callable[[int], Any]
 ) -> None:
