@@ -20,7 +20,7 @@ from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
 from relieve_py.events import log_later
 from relieve_py.launchers import pulse
-from relieve_py.launchers.base import LaunchSpec, Observer
+from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.interpreter import python_command
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
 from relieve_py.launchers.reaping import dying_with_parent
@@ -54,6 +54,19 @@ def exec_server(theirs: socket.socket, env: dict[str, str] | None = None) -> Ser
         process_group=0,  # what the terminal sends is the parent's business
     )
     return ServerProcess(popen.pid, popen)
+
+
+class _Nobody:
+    """Who is told of a child whose end was told before."""
+
+    def launched(self, process: Process) -> None: ...
+    def waits_for(self, what: str) -> None: ...
+    def refused(self, error: Exception) -> None: ...
+    def lost(self) -> None: ...
+    def exited(self, code: int | None, signum: int | None) -> None: ...
+
+
+_NOBODY = _Nobody()
 
 
 class Connection:
@@ -129,7 +142,13 @@ class Connection:
         return self.alive and (bool(self._launching) or any(child.doomed for child, _ in self._children.values()))
 
     def ping(self) -> None:
-        """Ask it whether it is there."""
+        """Ask it whether it is there. What it has not told is looked up, as far as that can be done from here."""
+        for number, (process, observer) in list(self._children.items()):
+            status = process.status() if process.doomed and observer is not _NOBODY else None
+            if status is not None:
+                self._children[number] = process, _NOBODY
+                process.kill_family()
+                self.supervisor.post(observer.exited, *_decode_status(status))
         self._post(Frame(Kind.PING))
 
     def give_up(self) -> None:

@@ -143,14 +143,28 @@ class ServedProcess:
             self.doomed = True
             self._server.expect_exit()
 
+    def status(self) -> int | None:
+        """Its wait status when it has ended and was not reaped; None when that is not so, or cannot be seen."""
+        with self._lock:
+            if self._pidfd is None:
+                return None
+            poll = select.poll()
+            poll.register(self._pidfd, select.POLLIN)
+            status = _status_of_zombie(self.pid) if poll.poll(0) else None
+            try:  # when it was reaped before that look, somebody else may have the number
+                signal.pidfd_send_signal(self._pidfd, 0)  # type: ignore[attr-defined,unused-ignore]
+            except ProcessLookupError:
+                return None
+            return status
+
     def kill_family(self) -> None:
-        """The server is gone: kill the child and its process group, if it is still alive and thus the number its
-        own."""
+        """The server is gone, or does nothing: kill the child and its process group, unless it was reaped, and thus the
+        number is another's."""
         with self._lock:
             if self._pidfd is None:
                 return
             with contextlib.suppress(ProcessLookupError):
-                # It lives, so what has its number is below it.
+                # It is there, so what has its number is below it.
                 signal.pidfd_send_signal(self._pidfd, 0)  # type: ignore[attr-defined,unused-ignore]
                 below = descendants_of(self.pid)
                 kill_group(self.pid)
@@ -164,3 +178,12 @@ class ServedProcess:
             if self._pidfd is not None:
                 os.close(self._pidfd)
                 self._pidfd = None
+
+
+def _status_of_zombie(pid: int) -> int | None:
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return None
+    return int(fields[49]) if fields[0] == b"Z" else None  # proc(5): the third and the 52nd of them

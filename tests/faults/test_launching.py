@@ -7,6 +7,7 @@ import logging
 import os
 import resource
 import signal
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -298,5 +299,28 @@ def test_a_frozen_server_holds_up_no_call_and_no_stop_for_long(pool: Pool) -> No
         task.get("kill").result(DEADLINE)
     assert task.get("echo", 2).result(DEADLINE) == 2, "the server could not tell that the child is dead"
     assert wait_gone(server)
-    os.kill(server_of(task), signal.SIGSTOP)
+    server = server_of(task)
+    os.kill(server, signal.SIGSTOP)
     assert task.stop().result(DEADLINE).pid
+    assert wait_gone(server)
+
+
+@pytest.mark.fault(54)
+@pytest.mark.skipif(sys.platform != "linux", reason="only the server can tell how a child has ended")
+def test_the_end_of_a_child_is_known_while_the_server_is_frozen(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds up no stop."""
+    monkeypatch.setattr(pulse, "INTERVAL", 0.02)
+    monkeypatch.setattr(pulse, "PATIENCE", 1_000_000)
+    task = make_task(pool.launcher)
+    task.start().result(DEADLINE)
+    server = server_of(task)
+    exits = []
+    task.on("exit", exits.append)
+    os.kill(server, signal.SIGSTOP)
+    try:
+        assert task.stop().result(DEADLINE).code == 0
+    finally:
+        os.kill(server, signal.SIGCONT)
+    with make_task(pool.launcher) as another:  # whose server has also told of the other by then
+        assert another.get("echo", 1).result(DEADLINE) == 1
+    assert len(exits) == 1
