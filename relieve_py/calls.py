@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import itertools
 import time
 from collections.abc import Callable
@@ -25,6 +26,17 @@ _ids = itertools.count(1)
 def take_ids(count: int) -> int:
     """The first of so many in a row. No other thread gets one in between: what takes them is not Python code."""
     return next(itertools.islice(_ids, count - 1, None)) - count + 1
+
+
+def title_of(method: str | None) -> str:
+    """What a call of that method calls, for messages."""
+    return f"{method}()" if method is not None else "the default function"
+
+
+@functools.lru_cache(256)  # asked for each result
+def result_of(method: str | None) -> str:
+    """What such a call returns, for messages."""
+    return f"the result of {title_of(method)}"
 
 
 class Mode(enum.IntEnum):
@@ -262,7 +274,7 @@ class Call:
     @property
     def title(self) -> str:
         """What it calls, for messages."""
-        return f"{self.method}()" if self.method is not None else "the default function"
+        return title_of(self.method)
 
 
 @attrs.frozen(kw_only=True)

@@ -20,7 +20,19 @@ from collections.abc import Callable, Sequence
 from relieve_py.errors import ProtocolError
 from relieve_py.lending import LEND, Lending, LendingChild, LendingParent, Underway, is_large
 from relieve_py.serializers import Descriptors
-from relieve_py.wire import MAX_DESCRIPTORS, WISH, Bytes, Decoder, Frame, Kind, check_size, encode, size_of
+from relieve_py.wire import (
+    JOIN_BELOW,
+    MAX_DESCRIPTORS,
+    WISH,
+    Bytes,
+    Decoder,
+    Frame,
+    Kind,
+    check_size,
+    encode,
+    encode_small,
+    size_of,
+)
 
 _ANCILLARY = socket.CMSG_SPACE(MAX_DESCRIPTORS * 4)
 _CLOEXEC = int(getattr(socket, "MSG_CMSG_CLOEXEC", 0))
@@ -173,6 +185,10 @@ class Channel:
 
         Raises EncodeError when the frame may not travel; a lost connection is found by the receiving side.
         """
+        payload = frame.payload
+        at_once = not self._out and self._underway is None
+        if at_once and type(payload) is bytes and len(payload) <= JOIN_BELOW and not frame.buffers and not frame.fds:
+            return self._post_chunk(encode_small(frame.kind, frame.number, payload, frame.flags))
         if self._underway is not None:
             check_size(size_of(frame.payload) + sum(map(size_of, frame.buffers)), len(frame.buffers), len(frame.fds))
             self._underway.behind.append(frame)
@@ -193,18 +209,21 @@ class Channel:
         self.queued += begun.left
         return False
 
+    def _post_chunk(self, chunk: bytes) -> bool:
+        """A whole frame, with none before it."""
+        try:
+            sent = self._sock.send(chunk, _NOSIGNAL)
+        except OSError:  # flush finds out why
+            sent = 0
+        if sent == len(chunk):
+            return True
+        self._out.append((memoryview(chunk)[sent:], None))
+        self.queued += len(chunk) - sent
+        return self._flush()
+
     def _post(self, frame: Frame) -> bool:
-        chunks = encode(frame)
         first: Frame | None = frame
-        if len(chunks) == 1 and not self._out and not frame.fds:  # most often it goes at once, and as a whole
-            try:
-                sent = self._sock.send(chunks[0], _NOSIGNAL)
-            except OSError:  # flush finds out why
-                sent = 0
-            if sent == len(chunks[0]):
-                return True
-            chunks = [memoryview(chunks[0])[sent:]]
-        for chunk in chunks:
+        for chunk in encode(frame):
             view = memoryview(chunk).cast("B")
             self._out.append((view, first))
             self.queued += view.nbytes

@@ -46,6 +46,7 @@ class Line:
     """The channel of one child after another. Methods may be called from any thread unless they say otherwise."""
 
     def __init__(self, station: Station, supervisor: Supervisor, lock: locks.Lock) -> None:
+        self.more: Callable[[], object] = bool  # whether answers are expected; set by whom they are for
         self.birth: Birth | None = None  # whose channel it is; set under the lock
         self.lock = lock  # owner: the slot's; see there
         self._station = station
@@ -92,7 +93,7 @@ class Line:
     def post(self, frame: Frame) -> None:
         """Under the lock: send a frame; what the socket does not take now is sent when it can."""
         birth = self.birth
-        if birth is not None and birth.channel.fileno() >= 0 and not birth.channel.post(frame):
+        if birth is not None and not birth.channel.post(frame) and birth.channel.fileno() >= 0:
             self._update_interest()
 
     def _update_interest(self) -> None:
@@ -104,47 +105,36 @@ class Line:
 
     # -- callers that read -------------------------------------------------------------------------
 
-    def read_until(self, settled: Callable[[], bool], deadline: float | None, more: Callable[[], bool]) -> None:
-        """Read on this thread until ``settled()``, the deadline, or somebody else has to do it. ``more()`` tells
-        whether other answers are expected."""
+    def read_until(self, over: Callable[[], bool], deadline: float | None) -> None:
+        """Read on this thread until ``over()``, the deadline, or somebody else has to do it."""
         if self._supervisor.here:
             return
         locks.refuse_if_mine(self.lock)
-        if not self._turns.take_place():
+        turns = self._turns
+        if not turns.take_place():
             self._share()
             return
-        aside: list[bool] = []
-
-        def stand_aside() -> None:
-            aside.append(True)
-            self._leave_place(more)
-
         try:
             birth = self.birth
-            if birth is None or birth.hung_up or self._death is not None or settled():
+            if birth is None or birth.hung_up or self._death is not None or over():
                 return
             if not self._parked:
                 self._park(True)
             fd = birth.channel.fileno()
             if fd < 0:  # since the look above
                 return
-            self._turns.wait(
-                fd,
-                lambda: settled() or self._death is not None,
-                functools.partial(self._read_as_caller, birth),
-                deadline,
-                stand_aside,
-            )
+            read = functools.partial(self._read_as_caller, birth)
+            turns.wait(fd, lambda: self._death is not None or over(), read, deadline, self._leave_place)
         finally:
-            if not aside:
-                self._leave_place(more)
+            if turns.has_place():  # else it stood aside
+                self._leave_place()
 
-    def _leave_place(self, more: Callable[[], bool]) -> None:
+    def _leave_place(self) -> None:
         self._turns.leave_place()
         self._shared = False
         if self._handling or self._death is not None:
             self._hand_over()
-        elif more():
+        elif self.more():
             self._park(False)
         elif not self._unparking:
             self._unparking = True

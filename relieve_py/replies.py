@@ -8,7 +8,7 @@ import functools
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from relieve_py import copies, locks
@@ -57,18 +57,24 @@ class Reply(Future[Any]):
 
     def settle(self, value: Any) -> bool:
         """Give it its value, or an Encoded; False when it is settled already."""
-        try:
-            self.set_result(value)
-        except InvalidStateError:
-            return False
-        return True
+        return self._settle(value, None)
 
     def fail(self, error: BaseException) -> bool:
         """Give it its error; False when it is settled already."""
-        try:
-            self.set_exception(error)
-        except InvalidStateError:
-            return False
+        return self._settle(None, error)
+
+    def _settle(self, value: Any, error: BaseException | None) -> bool:
+        """What ``set_result`` and ``set_exception`` do, but raise nothing."""
+        with self._condition:
+            if self._state in _OVER:
+                return False
+            self._result, self._exception = value, error
+            self._state = "FINISHED"
+            if self._waiters:  # of wait() and as_completed()
+                for waiter in self._waiters:
+                    waiter.add_result(self) if error is None else waiter.add_exception(self)
+            self._condition.notify_all()
+        self._invoke_callbacks()
         return True
 
     def settled(self) -> bool:
@@ -166,12 +172,13 @@ class Reply(Future[Any]):
     def _outcome(self, timeout: float | None) -> BaseException | None:
         """Its error or None, decoded, waiting for it if need be."""
         self._seen = True
-        try:
-            if self._state == "PENDING" and locks.on_main_thread():
-                timeout = self._wait_a_moment(timeout)
-            super().exception(timeout)
-        except CancelledError:
-            raise self._cancelled() from None
+        if self._state != "FINISHED":
+            try:
+                if self._state == "PENDING" and locks.on_main_thread():
+                    timeout = self._wait_a_moment(timeout)
+                super().exception(timeout)
+            except CancelledError:
+                raise self._cancelled() from None
         if type(self._result) is Encoded:
             self._open()
         if self._exception is not None:
@@ -246,12 +253,12 @@ class Reply(Future[Any]):
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
         stand_aside()
-        supervisor = shared()
+        supervisor, call = shared(), self._call
         deadline = supervisor.now() + timeout if timeout is not None else None
-        call = self._call
         if call is not None and call.carrier is not None and call.number:
             call.carrier.read_for(call, self.settled, deadline)
-        supervisor.help_until(self.done, deadline)
+        if self._state not in _OVER:
+            supervisor.help_until(self.done, deadline)
         return max(0.0, deadline - supervisor.now()) if deadline is not None else None
 
     def _open(self) -> Any:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from types import AsyncGeneratorType, CellType, CodeType, FunctionType, GeneratorType, MappingProxyType, ModuleType
 from typing import Any, Protocol, runtime_checkable
 
+from relieve_py import wire
 from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
 from relieve_py.splicing import dump, is_spliced, large_bytes, load
@@ -72,6 +73,10 @@ class Payload:
 
     def check(self) -> None:
         """Raise EncodeError, naming the limit, when it may not travel."""
+        if type(self.data) is bytes and not self.buffers and self.descriptors is None:  # as most are
+            if len(self.data) > wire.MAX_FRAME:
+                check_size(len(self.data), 0, 0)
+            return
         check_size(len(self), len(self.buffers), len(self.descriptors.fds) if self.descriptors is not None else 0)
 
     def copy(self) -> Payload:

@@ -179,8 +179,11 @@ class Slot:
 
     def until_exit(self) -> Reply:
         """A Reply of the exit record of the last child: when there is none running and none will follow."""
-        settled = self.life.state in (State.STOPPED, State.FAILED)
-        return self._ask("wait()", self._stop_waiters, lambda now: [Settle("stop")] if settled else [])
+
+        def decide(now: float) -> list[Instruction]:
+            return [Settle("stop")] if self.life.state in (State.STOPPED, State.FAILED) else []
+
+        return self._ask("wait()", self._stop_waiters, decide)
 
     def rename(self, name: str) -> str:
         """Before the first start."""

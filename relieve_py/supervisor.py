@@ -64,11 +64,12 @@ class Supervisor:
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="relieve-io", daemon=True)
         self._thread.start()
+        self._ident = self._thread.ident
 
     @property
     def here(self) -> bool:
         """True on the I/O thread."""
-        return threading.get_ident() == self._thread.ident
+        return threading.get_ident() == self._ident
 
     now = staticmethod(time.monotonic)  # itself: it is asked for each call
     """The time that timers go by, in seconds."""

@@ -74,7 +74,8 @@ class CallTable:
 
     def put_sent(self, call: Call) -> None:
         """A new call or event, which is sent at once."""
-        self.unread.add(call)
+        if call.mode is Mode.EVENT:
+            self.unread.add(call)
         self.begin(call)
 
     def next(self, busy: bool) -> Call | None:
@@ -119,12 +120,13 @@ class CallTable:
         if number not in self.sent:
             return None
         call = self.sent.pop(number)
-        if call is None or call.mode is not Mode.EVENT:
-            self.running -= 1
-            self.finished += 1
         if call is not None:
-            self.unread.remove(call)
             call.number = 0
+            if call.mode is Mode.EVENT:
+                self.unread.remove(call)
+                return call
+        self.running -= 1
+        self.finished += 1
         return call
 
     def drop(self, call: Call) -> bool:

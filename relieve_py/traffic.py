@@ -12,7 +12,7 @@ from relieve_py.answers import Encoded
 from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
 from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import Call, Mode, result_of
 from relieve_py.chunking import Chunking
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
@@ -90,6 +90,7 @@ class Traffic:
         self._deciding = 0  # calls that raised, and may be tried again
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
+        line.more = functools.partial(bool, self.table.sent)
 
     @property
     def _lock(self) -> locks.Lock:
@@ -107,28 +108,34 @@ class Traffic:
             call.carrier = self
             if call.home is None:
                 call.home = self
-            if self._life.state is State.NEW and self._startable:
-                self._host.carry_out(self._life.start(self._supervisor.now()), after)
-            elif self._life.state in (State.ASLEEP, State.STOPPING):
-                self._host.carry_out(self._life.wake(self._supervisor.now()), after)
-            if not self._life.accepts:
-                for each in (call, *company):
-                    self._turn_away(each, self._life.refusal(), after)
-            elif self._life.state is State.READY and not company and self._may_go(call):
+            if self._life.state is State.READY and not company and self._may_go(call):
                 self.table.put_sent(call)
                 self._send(call, after)
             else:
-                self.table.put(call)
-                if call.home is self:
-                    call.await_turn(self._supervisor)
-                for each in company:
-                    each.carrier = self
-                    self.table.put(each)
-                self._pump(after)
-                if self.table.waiting:
-                    call.made_at = call.made_at or self._now()
-                    self.tally.most_queued = max(self.tally.most_queued, len(self.table.waiting))
-        self._host.do(after)
+                self._submit_later(call, company, after)
+        if after:
+            self._host.do(after)
+
+    def _submit_later(self, call: Call, company: tuple[Call, ...], after: Deeds) -> None:
+        """Under the lock: what cannot be sent at once, or not alone."""
+        if self._life.state is State.NEW and self._startable:
+            self._host.carry_out(self._life.start(self._supervisor.now()), after)
+        elif self._life.state in (State.ASLEEP, State.STOPPING):
+            self._host.carry_out(self._life.wake(self._supervisor.now()), after)
+        if not self._life.accepts:
+            for each in (call, *company):
+                self._turn_away(each, self._life.refusal(), after)
+            return
+        self.table.put(call)
+        if call.home is self:
+            call.await_turn(self._supervisor)
+        for each in company:
+            each.carrier = self
+            self.table.put(each)
+        self._pump(after)
+        if self.table.waiting:
+            call.made_at = call.made_at or self._now()
+            self.tally.most_queued = max(self.tally.most_queued, len(self.table.waiting))
 
     def _may_go(self, call: Call) -> bool:
         """Under the lock: whether a new call can be sent at once. No call waits for a child that reads its events."""
@@ -226,14 +233,11 @@ class Traffic:
             self._send(bundle, after)
             self._line.attend_always()  # who waits for one of them may not be who reads
 
-    def _fail_one(self, error: Sealed, call: Call) -> None:
-        self._settle_one(call, error)
-
     def _settle_one(self, call: Call, outcome: Any) -> None:
         """Without the lock: this is what became of a call that travelled with others."""
         settled: object = None
         if type(outcome) is Payload:
-            call.reply.settle(Encoded(self._serializer, outcome, f"the result of {call.title}"))
+            call.reply.settle(Encoded(self._serializer, outcome, result_of(call.method)))
         elif type(outcome) is not Sealed:
             call.reply.settle(outcome)
         elif outcome.kind == Kind.MISSING:
@@ -241,7 +245,7 @@ class Traffic:
         elif outcome.kind != Kind.END:
             is_error = outcome.kind == Kind.ERROR
             payload = Payload(outcome.data, outcome.buffers)
-            encoded = Encoded(self._serializer, payload, f"the result of {call.title}", is_error)
+            encoded = Encoded(self._serializer, payload, result_of(call.method), is_error)
             settled = self._raised(call, encoded) if is_error else call.reply.settle(encoded)
         if settled is not LATER:
             self._ended(call)
@@ -250,33 +254,32 @@ class Traffic:
     def closed(self) -> bool:
         """True when the child takes no calls for now: it asked for none, or is about to be replaced by a fresh one."""
         upkeep = self._upkeep
-        if (
-            upkeep.busy or self._life.forced is not None
-        ):  # what is being ended may come round, and is ended all the same
-            return True
+        if self._life.forced is not None or upkeep.busy:
+            return True  # what is being ended may come round, and is ended all the same
         return upkeep.on and upkeep.full(self._supervisor.now())
 
     def _send(self, call: Call, after: Deeds) -> None:
         """Under the lock: send a call that the table counts as sent, unless it was cancelled meanwhile."""
-        call.carrier = self
+        call.carrier, mode = self, call.mode
         if call.reply.cancelled():
             self.table.finish(call.number)
             after.append(lambda: self._ended(call))
             return
-        call.await_turn_no_more()
-        payload = call.payload
-        if self._upkeep.on and call.mode is not Mode.EVENT:
+        if call.turn_timer is not None:
+            call.await_turn_no_more()
+        if self._upkeep.on and mode is not Mode.EVENT:
             self._upkeep.given()
-        if self._host.guard is not None and call.mode is not Mode.EVENT:
+        if self._host.guard is not None and mode is not Mode.EVENT:
             self._host.guard.attend()
-        self._line.post(payload.to_frame(Kind.EVENT if call.mode is Mode.EVENT else Kind.CALL, call.number, call.mode))
+        self._line.post(call.payload.to_frame(Kind.EVENT if mode is Mode.EVENT else Kind.CALL, call.number, mode))
         if call.home is not self:  # of a worker
             self._line.attend_always()
         now = self._now()
         if not call.sent_at:
             call.sent_at = now
             call.made_at = call.made_at or now  # it did not wait
-        if isinstance(call, Batch):
+        if mode is Mode.CHUNK or mode is Mode.BUNDLE:
+            assert isinstance(call, Batch)
             self._chunking.watch(call)
         elif call.timeout is not None:
             due = now + call.timeout
@@ -334,7 +337,7 @@ class Traffic:
         """Read the channel on this thread until ``settled()``, the deadline, or somebody else has to do it."""
         number = call.number
         if number:
-            self._line.read_until(lambda: settled() or call.number != number, deadline, lambda: bool(self.table.sent))
+            self._line.read_until(lambda: call.number != number or settled(), deadline)
 
     def attend(self, call: Call) -> None:
         """Somebody waits for the call without reading."""
@@ -395,77 +398,109 @@ class Traffic:
 
     def answered(self, frame: Frame) -> bool:
         """An answer of the child; False when the frame is none. Raises ProtocolError."""
-        asked = self.table.sent.get(frame.number)
-        if asked is not None and frame.kind in _ANSWERS and frame.kind not in _ANSWERS_TO[asked.mode]:
-            raise ProtocolError(f"what was sent as {asked.mode.name} was answered by a frame of kind {frame.kind}")
-        match frame.kind:
-            case Kind.RESULT if isinstance(asked, Batch):
-                self._over(frame, lambda call: self._chunking.finished(asked, frame))
+        kind = frame.kind
+        if kind not in _ANSWERS:
+            if kind != Kind.TAKE and kind != Kind.ENOUGH:
+                return False
+            self._feeding.asked(frame)
+            return True
+        call = self.table.sent.get(frame.number)
+        if call is not None and kind not in _ANSWERS_TO[call.mode]:
+            raise ProtocolError(f"what was sent as {call.mode.name} was answered by a frame of kind {kind}")
+        match kind:
             case Kind.RESULT:
-                self._over(frame, lambda call: call.reply.settle(self._encoded(frame, call)), True)
-            case Kind.END:
-                self._over(frame, lambda call: call.reply.settle(None), True)
-            case Kind.ERROR if isinstance(asked, Batch):
-                sealed, progress = Sealed.of(frame.kind, Payload.of_frame(frame)), self._chunking.progress(frame.number)
-                fail = functools.partial(self._fail_one, sealed)
-                self._over(frame, lambda call: self._chunking.failed(asked, progress, fail))
+                self._over(call, frame, self._give, True)
+            case Kind.ITEM | Kind.ACCEPTED:
+                self._underway(call, frame)
+            case Kind.ERROR if call is not None and call.mode >= Mode.CHUNK:
+                progress = self._chunking.progress(frame.number)
+                self._over(call, frame, functools.partial(self._break_off, progress))
             case Kind.ERROR:
-                self._over(frame, lambda call: self._raised(call, self._encoded(frame, call, is_error=True)))
-            case Kind.DELIVERED:
-                self._over(frame, lambda call: call.reply.settle(self.owner.face))
+                self._over(call, frame, self._raise)
             case Kind.MISSING:
                 error = missing_of(frame, self._life.name)
-                self._over(frame, lambda call: self._endings.give_up(call, error))
-            case Kind.ITEM | Kind.ACCEPTED:
-                self._underway(frame)
-            case Kind.TAKE | Kind.ENOUGH:
-                self._feeding.asked(frame)
-            case _:
-                return False
+                self._over(call, frame, lambda call, _: self._endings.give_up(call, error))
+            case _:  # END, DELIVERED
+                self._over(call, frame, self._end, kind == Kind.END)
         return True
 
-    def _underway(self, frame: Frame) -> None:
+    def _underway(self, call: Call | None, frame: Frame) -> None:
         """A call was accepted, or sent an item."""
-        call = self.table.sent.get(frame.number)
-        if call is not None and frame.kind == Kind.ACCEPTED:
+        if call is None:
+            return
+        if frame.kind == Kind.ACCEPTED:
             call.reply.settle(None)
         elif isinstance(call, Batch):
             self._chunking.underway(call, frame)
-        elif call is not None and isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
+        elif isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
 
-    def _over(self, frame: Frame, settle: Callable[[Call], object], done: bool = False) -> None:
-        """The call with that number has ended in the child; ``done``: well."""
+    def _over(
+        self, call: Call | None, frame: Frame, settle: Callable[[Call, Frame], object], well: bool = False
+    ) -> None:
+        """The call with that number has ended in the child; None: one that nobody wants any more, or that is over
+        already."""
         after: Deeds = []
-        with self._lock:
-            known = frame.number in self.table.sent
-            call = self._at_hand = self.table.sent.get(frame.number)
-            self.table.finish(frame.number)
-            if done and call is not None:
-                now, recent = self._now(), self.tally.recent
-                recent.append((call.made_at, call.sent_at, now))
-                if call.home is not self or self.table.waiting.count:
-                    self._chunking.rate.ran(1, now - call.sent_at)
-                if len(recent) >= BATCH:
-                    self.tally.fold()
-            if frame.kind == Kind.DELIVERED and self.table.unread.slack:
-                self._slack.notify_all()
+        table = self.table
+        with self._line.lock:
+            known, self._at_hand = frame.number in table.sent, call
+            table.finish(frame.number)
+            if call is not None:
+                if well and call.mode < Mode.EVENT:
+                    self._count(call)
+                elif call.mode is Mode.EVENT and table.unread.slack:
+                    self._slack.notify_all()
             if self._timers:
                 self._forget_timer(frame.number)
-            if self._upkeep.on and not self.table.running:
+            if self._upkeep.on and not table.running:
                 self.keeper.worked(after)
-            if self.table.waiting.count:
+            if table.waiting.count:
                 self._pump(after)
         if call is None:
             self._overtime.over(frame.number)
-        elif settle(call) is not LATER:
+        elif settle(call, frame) is not LATER:
             self._ended(call)
         self._at_hand = None
-        self._host.do(after)
+        if after:
+            self._host.do(after)
         if known:
+            self._has_room()
+
+    def _has_room(self) -> None:
+        """Without the lock: the child has a call less."""
+        if self._drain_waiters:
             self._tell_drained()
-            if self.on_room is not None:
-                self.on_room()
+        if self.on_room is not None:
+            self.on_room()
+
+    def _count(self, call: Call) -> None:
+        """Under the lock: a call has given what was wanted of it."""
+        now, recent = self._now(), self.tally.recent
+        recent.append((call.made_at, call.sent_at, now))
+        if call.home is not self or self.table.waiting.count:
+            self._chunking.rate.ran(1, now - call.sent_at)
+        if len(recent) >= BATCH:
+            self.tally.fold()
+
+    def _give(self, call: Call, frame: Frame) -> None:
+        """What it returned; of a batch, its last outcomes."""
+        if call.mode is Mode.GET:
+            call.reply.settle(self._encoded(frame, call))
+        else:
+            assert isinstance(call, Batch)
+            self._chunking.finished(call, frame)
+
+    def _end(self, call: Call, frame: Frame) -> None:
+        call.reply.settle(self.owner.face if frame.kind == Kind.DELIVERED else None)
+
+    def _break_off(self, progress: Progress, call: Call, frame: Frame) -> None:
+        """A batch that the child could not go on with."""
+        assert isinstance(call, Batch)
+        sealed = Sealed.of(frame.kind, Payload.of_frame(frame))
+        self._chunking.failed(call, progress, lambda piece: self._settle_one(piece, sealed))
+
+    def _raise(self, call: Call, frame: Frame) -> object:
+        return self._raised(call, self._encoded(frame, call, is_error=True))
 
     def _raised(self, call: Call, encoded: Encoded) -> object:
         """The user's code raised. While it is open whether the call is tried again, the call is, too."""
@@ -483,7 +518,7 @@ class Traffic:
         self._ended(call)
 
     def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
-        return Encoded(self._serializer, Payload.of_frame(frame), f"the result of {call.title}", is_error)
+        return Encoded(self._serializer, Payload.of_frame(frame), result_of(call.method), is_error)
 
     def reading_interrupted(self) -> None:
         """The caller who read was interrupted, maybe in the middle of an answer, which then is lost."""
@@ -557,7 +592,8 @@ class Traffic:
 
     def ended(self, call: Call, carrier: object) -> None:
         """Home of its own calls: somebody may wait for all of them."""
-        self._tell_drained()
+        if self._drain_waiters:
+            self._tell_drained()
 
     def drain(self, reply: Reply) -> None:
         """Settle the reply with the task when there are no open calls. Raises CalledFromHandler."""

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from relieve_py import locks
+from relieve_py import copies, locks
 from relieve_py.supervisor import LONGEST_WAIT, of_thread
 
 
@@ -22,9 +22,10 @@ class Wake:
         self._read, self._write = os.pipe()
         os.set_blocking(self._read, False)
         os.set_blocking(self._write, False)
-        self.pid = os.getpid()
+        self.made_in = copies.here
         self.of_main = threading.current_thread() is threading.main_thread()
         self.polling = False  # what runs on its thread meanwhile is a signal handler
+        self._fd = -1  # what else was waited for last
         self._poll = select.poll()
         self._poll.register(self._read, select.POLLIN)
 
@@ -38,18 +39,18 @@ class Wake:
         with contextlib.suppress(BlockingIOError):
             os.read(self._read, 4096)
 
-    def watch(self, fd: int, yes: bool) -> None:
-        """Wait for that descriptor, too, or no more."""
-        if yes:
-            self._poll.register(fd, select.POLLIN)
-        else:
-            self._poll.unregister(fd)
+    def wait(self, fd: int, seconds: float, stand_aside: Callable[[], object] | None) -> list[tuple[int, int]]:
+        """Which can be read of its own descriptor and ``fd``, as ``poll`` tells it.
 
-    def wait(self, seconds: float, stand_aside: Callable[[], object] | None) -> list[int]:
-        """The descriptors that can be read. ``stand_aside()`` is called by a signal handler that waits, too."""
+        ``stand_aside()`` is called by a signal handler that waits, too."""
+        if fd != self._fd:  # most often it is that of the last wait; what was closed meanwhile is asked for no more
+            if self._fd >= 0:
+                self._poll.unregister(self._fd)
+            self._fd = fd
+            self._poll.register(fd, select.POLLIN)
         self.polling, of_thread.stand_aside = True, stand_aside
         try:
-            return [fd for fd, _ in self._poll.poll(seconds * 1000)]
+            return self._poll.poll(seconds * 1000)
         finally:
             self.polling, of_thread.stand_aside = False, None
 
@@ -68,7 +69,7 @@ _of_thread = _OfThread()
 
 def _my_wake() -> Wake:
     wake = _of_thread.wake
-    if wake is None or wake.pid != os.getpid():  # a forked process shares the pipe with its parent: it needs its own
+    if wake is None or wake.made_in is not copies.here:  # a copy shares the pipe of the original: it needs its own
         wake = _of_thread.wake = Wake()
     return wake
 
@@ -89,6 +90,11 @@ class Turns:
     def caller_reads(self) -> bool:
         """True while a caller waits, so that the I/O thread need not look at the channel."""
         return self._waiting is not None
+
+    def has_place(self) -> bool:
+        """True while this thread is the caller that waits."""
+        wake = self._waiting
+        return wake is not None and wake is _of_thread.wake
 
     @property
     def main_thread_reads(self) -> bool:
@@ -125,7 +131,9 @@ class Turns:
     def nudge(self) -> None:
         """Something happened elsewhere that the caller who waits may be waiting for."""
         wake = self._waiting
-        if wake is not None and wake is not _of_thread.wake:
+        if wake is None:
+            return
+        if wake is not _of_thread.wake or not self._turn._is_owned():  # else it is in the middle of reading, and looks
             wake.set()
 
     def wait(
@@ -136,7 +144,8 @@ class Turns:
         deadline: float | None,
         stand_aside: Callable[[], object] | None = None,
     ) -> None:
-        """Read until ``done()``, the deadline, or ``read()`` says that there is nothing more to read.
+        """Read until ``done()``, the deadline, or ``read()`` says that there is nothing more to read. It was not done
+        when this thread had its place already.
 
         ``stand_aside()`` is called when a signal handler runs in the middle and waits for something itself, which may
         come on this very channel: it leaves the place, and then this returns.
@@ -144,25 +153,22 @@ class Turns:
         wake = self._waiting
         assert wake is not None
         longest = locks.PATIENCE if wake.of_main else LONGEST_WAIT
-        wake.watch(fd, True)
-        try:
-            while not done():
-                left = longest if deadline is None else min(max(0.0, deadline - time.monotonic()), longest)
-                ready = wake.wait(left, stand_aside)
-                if self._waiting is not wake:
+        while True:
+            left = longest if deadline is None else min(max(0.0, deadline - time.monotonic()), longest)
+            ready = wake.wait(fd, left, stand_aside)
+            if self._waiting is not wake:
+                return
+            if not ready and longest < LONGEST_WAIT:
+                longest = LONGEST_WAIT
+                locks.refuse_if_inside(but=self._place)
+            if len(ready) > 1 or (ready and ready[0][0] != fd):
+                wake.clear()
+                if done():
                     return
-                if not ready and longest < LONGEST_WAIT:
-                    longest = LONGEST_WAIT
-                    locks.refuse_if_inside(but=self._place)
-                if ready and ready != [fd]:
-                    wake.clear()
-                    if done():
+                ready = [(which, events) for which, events in ready if which == fd]
+            if ready:
+                with self._turn:
+                    if not read():
                         return
-                if fd in ready:
-                    with self._turn:
-                        if not read():
-                            return
-                if deadline is not None and time.monotonic() >= deadline:
-                    return
-        finally:
-            wake.watch(fd, False)
+            if done() or (deadline is not None and time.monotonic() >= deadline):
+                return

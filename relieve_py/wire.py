@@ -141,9 +141,9 @@ def encode(frame: Frame) -> list[Bytes]:
     return [head + struct.pack(f"<{len(lengths)}Q", *lengths), payload, *buffers]
 
 
-def encode_small(kind: int, number: int, payload: bytes) -> bytes:
+def encode_small(kind: int, number: int, payload: bytes, flags: int = 0) -> bytes:
     """A frame with nothing but that payload, which has JOIN_BELOW bytes at most, as one chunk."""
-    return HEADER.pack(VERSION, kind, 0, 0, 0, number, len(payload)) + payload
+    return HEADER.pack(VERSION, kind, 0, flags, 0, number, len(payload)) + payload
 
 
 def size_of(part: Bytes) -> int:

@@ -17,6 +17,7 @@ from relieve_py import (
     CloudWorker,
     ForkTask,
     RecyclePolicy,
+    Reply,
     RestartPolicy,
     ScriptTask,
     StartError,
@@ -291,3 +292,18 @@ def test_containers_run_inside_the_child_before_it_is_ready() -> None:
     with CallableTask(KITCHEN, containers=["containers:plain"]) as task:
         assert task.get("env", "CONTAINED").result(T) == "yes"
     assert "CONTAINED" not in os.environ
+
+
+def test_a_wait_that_is_asked_for_while_the_last_child_goes_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    task, stopped = CallableTask(KITCHEN, restart=False), threading.Event()
+    task.on("state", lambda move: move.after in (State.STOPPED, State.FAILED) and stopped.set())
+    task.start().result(T)
+    make_reply = task._slot._reply
+
+    def late(what: str) -> Reply:
+        os.kill(task.pid or 0, signal.SIGKILL)
+        assert stopped.wait(T)
+        return make_reply(what)
+
+    monkeypatch.setattr(task._slot, "_reply", late)
+    assert task.wait().result(T).signal == "SIGKILL"
