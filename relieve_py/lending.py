@@ -23,7 +23,7 @@ from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
 from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
-from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Bytes, Frame, Kind, size_of
+from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Bytes, Frame, Kind, check_size, size_of
 
 LEND = 1 << 16
 """Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
@@ -80,7 +80,9 @@ class Lending(ABC):
 
 
 def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], bool]:
-    """Those of its parts that are lent, and whether its payload is among them."""
+    """Those of its parts that are lent, and whether its payload is among them. Raises EncodeError when the frame may
+    not travel: its block would stay lent, since nobody could give it back."""
+    check_size(size_of(frame.payload) + sum(map(size_of, frame.buffers)), len(frame.buffers), len(frame.fds))
     if size_of(frame.payload) >= OUT_OF_BAND:
         return (frame.payload, *frame.buffers), True
     return frame.buffers, False

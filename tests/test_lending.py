@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 
 from relieve_py import lending, segments
 from relieve_py.channel import Channel, pair
-from relieve_py.errors import ProtocolError
+from relieve_py.errors import EncodeError, ProtocolError
 from relieve_py.lending import LEND, READ, TRIM, WRITE, LendingChild, LendingParent
 from relieve_py.segments import PAGE, Share
 from relieve_py.serializers import Descriptors
-from relieve_py.wire import LENT, WISH, Frame, Kind
+from relieve_py.wire import LENT, MAX_DESCRIPTORS, WISH, Frame, Kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs memfd_create")
 
@@ -178,6 +178,16 @@ def test_descriptors_go_with_what_is_lent(warm: Ends) -> None:
     os.write(got.owner.fds[0], b"through")
     assert os.read(read, 10) == b"through"
     os.close(read)
+
+
+def test_a_frame_that_may_not_travel_takes_no_room(warm: Ends) -> None:
+    too_many = Frame(Kind.RESULT, 1, LARGE, fds=[0] * (MAX_DESCRIPTORS + 1))
+    for channel in (warm.parent, warm.child):
+        with pytest.raises(EncodeError, match="descriptors"):
+            channel.post(too_many)
+        assert channel.lending is not None
+        assert channel.lending.lender is not None
+        assert len(channel.lending.lender._blocks) == 0
 
 
 def test_a_frame_that_waits_for_room_in_the_socket_is_lent_all_the_same(warm: Ends) -> None:
