@@ -78,7 +78,7 @@ def test_a_broken_container_fails_start_by_name(launcher: str) -> None:
 
 
 def test_a_start_that_never_ends_is_cut_off_by_start_timeout(launcher: str) -> None:
-    task = CallableTask(script("never_ready.py"), start_timeout=1, launcher=launcher)
+    task = CallableTask(script("never_ready.py"), start_timeout=0.4, launcher=launcher)
     with pytest.raises(StartError, match="start_timeout"):
         task.start().result(T)
     assert task.exit is not None

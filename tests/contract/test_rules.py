@@ -334,7 +334,7 @@ def test_rule_6_capacity_comes_back_whatever_happens(launcher: str) -> None:
 
 @pytest.mark.rule(7)
 def test_rule_7_a_grace_timer_belongs_to_one_process(launcher: str) -> None:
-    with CallableTask(KITCHEN, launcher=launcher, kill_timeout=0.5) as task:
+    with CallableTask(KITCHEN, launcher=launcher, kill_timeout=0.3) as task:
         running, pid = hanging(task)
         restarted = task.restart()
         os.kill(pid, signal.SIGKILL)
@@ -342,17 +342,17 @@ def test_rule_7_a_grace_timer_belongs_to_one_process(launcher: str) -> None:
         with pytest.raises(TaskDied):
             running.result(T)
         # The timer of the first child is due while the second naps.
-        assert task.get("nap", 0.8).result(T) == task.pid
+        assert task.get("nap", 0.5).result(T) == task.pid
         assert task.restarts == 1
 
 
 @pytest.mark.rule(7)
 def test_rule_7_the_interrupt_timer_of_a_call_belongs_to_one_process(launcher: str) -> None:
-    with CallableTask(KITCHEN, launcher=launcher, kill_timeout=0.5) as task:
+    with CallableTask(KITCHEN, launcher=launcher, kill_timeout=0.3) as task:
         reply, pid = hanging(task)
         reply.cancel()
         os.kill(pid, signal.SIGKILL)
-        assert task.get("nap", 0.8).result(T) == task.pid
+        assert task.get("nap", 0.5).result(T) == task.pid
 
 
 @pytest.mark.rule(7)
