@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 import re
 import subprocess
@@ -179,10 +178,12 @@ def test_it_can_be_entered_again_and_counts_on() -> None:
     assert chaos.counts == ChaosCounts(calls=2, kills=2)
 
 
-def test_nothing_is_left_in_the_temporary_directory() -> None:
-    before = set(glob.glob(os.path.join(tempfile.gettempdir(), "relieve-chaos-*")))
-    fates(Chaos(), 1)
-    assert set(glob.glob(os.path.join(tempfile.gettempdir(), "relieve-chaos-*"))) <= before
+def test_nothing_is_left_in_the_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    with Chaos(), CallableTask(WORK) as task:
+        assert task.get("same", 1).result(10) == 1
+        assert list(tmp_path.iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_deaths_by_chaos_do_not_use_up_the_restart_budget() -> None:
