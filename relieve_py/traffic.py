@@ -8,15 +8,15 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py import locks
-from relieve_py.answers import Encoded
+from relieve_py.answering import LATER, Answering
 from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
 from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
-from relieve_py.calls import Call, Mode, result_of
+from relieve_py.calls import Call, Mode
 from relieve_py.chunking import Chunking
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
-from relieve_py.errors import CallTimeout, ProtocolError, RelieveError
+from relieve_py.errors import CallTimeout, RelieveError
 from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
 from relieve_py.feeding import Feeding
@@ -25,29 +25,14 @@ from relieve_py.instructions import Instruction
 from relieve_py.keeping import Keeper
 from relieve_py.lifecycle import State
 from relieve_py.line import Line
-from relieve_py.messages import missing_of
-from relieve_py.outcomes import Sealed
 from relieve_py.overtime import Overtime
 from relieve_py.replies import Reply, settle_in_order
-from relieve_py.serializers import Payload, PickleSerializer, Serializer
-from relieve_py.streams import Items
+from relieve_py.serializers import PickleSerializer, Serializer
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
-
-LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
-
-_ANSWERS_TO = {
-    Mode.GET: frozenset({Kind.RESULT, Kind.ERROR, Kind.MISSING}),
-    Mode.CALL: frozenset({Kind.ACCEPTED, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.EVENT: frozenset({Kind.DELIVERED}),
-    Mode.CHUNK: frozenset({Kind.RESULT, Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.BUNDLE: frozenset({Kind.RESULT, Kind.ITEM, Kind.ERROR}),
-}
-_ANSWERS = frozenset().union(*_ANSWERS_TO.values())
 
 
 class Traffic:
@@ -86,8 +71,20 @@ class Traffic:
         self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
         self._feeding = Feeding(line, self.table)
-        self._overtime = Overtime(host, line, supervisor, concurrency == 1, self._too_late, self._ended)
-        self._deciding = 0  # calls that raised, and may be tried again
+        self._answering = Answering(
+            self,
+            owner,
+            host.life,
+            line,
+            self.table,
+            serializer,
+            self._endings,
+            self._chunking,
+            self._feeding,
+            self.tally,
+        )
+        self.answered = self._answering.answered
+        self._overtime = Overtime(host, line, supervisor, concurrency == 1, self._too_late, self.left)
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
         line.more = functools.partial(bool, self.table.sent)
@@ -162,7 +159,7 @@ class Traffic:
     def _turn_away(self, call: Call, error: RelieveError, after: Deeds) -> None:
         """A call that is not with the child cannot stay: its worker has others to give it to."""
         if call.home is not None and call.home is not self:
-            after += [functools.partial(call.home.resubmit, [call]), functools.partial(self._ended, call)]
+            after += [functools.partial(call.home.resubmit, [call]), functools.partial(self.left, call)]
         else:
             after.append(functools.partial(self._endings.give_up, call, error))
 
@@ -219,7 +216,7 @@ class Traffic:
         for call in calls:
             call.carrier = self
             if call.reply.cancelled():
-                after.append(functools.partial(self._ended, call))
+                after.append(functools.partial(self.left, call))
                 continue
             call.await_turn_no_more()
             call.made_at, call.sent_at = call.made_at or now, call.sent_at or now
@@ -228,27 +225,10 @@ class Traffic:
             self.table.begin(wanted[0])
             self._send(wanted[0], after)
         elif wanted:
-            bundle = Bundle(wanted, self._settle_one, self.tally)
+            bundle = Bundle(wanted, self._answering.settle_one, self.tally)
             self.table.begin(bundle)
             self._send(bundle, after)
             self._line.attend_always()  # who waits for one of them may not be who reads
-
-    def _settle_one(self, call: Call, outcome: Any) -> None:
-        """Without the lock: this is what became of a call that travelled with others."""
-        settled: object = None
-        if type(outcome) is Payload:
-            call.reply.settle(Encoded(self._serializer, outcome, result_of(call.method)))
-        elif type(outcome) is not Sealed:
-            call.reply.settle(outcome)
-        elif outcome.kind == Kind.MISSING:
-            self._endings.give_up(call, missing_of(Frame(Kind.MISSING, payload=outcome.data), self._life.name))
-        elif outcome.kind != Kind.END:
-            is_error = outcome.kind == Kind.ERROR
-            payload = Payload(outcome.data, outcome.buffers)
-            encoded = Encoded(self._serializer, payload, result_of(call.method), is_error)
-            settled = self._raised(call, encoded) if is_error else call.reply.settle(encoded)
-        if settled is not LATER:
-            self._ended(call)
 
     @property
     def closed(self) -> bool:
@@ -263,7 +243,7 @@ class Traffic:
         call.carrier, mode = self, call.mode
         if call.reply.cancelled():
             self.table.finish(call.number)
-            after.append(lambda: self._ended(call))
+            after.append(lambda: self.left(call))
             return
         if call.turn_timer is not None:
             call.await_turn_no_more()
@@ -323,7 +303,7 @@ class Traffic:
         call.await_turn_no_more()
         self._slack.notify_all()
         self._pump(after)
-        after.append(lambda: self._ended(call))
+        after.append(lambda: self.left(call))
         return True
 
     def credit(self, call: Call, items: int) -> None:
@@ -354,7 +334,7 @@ class Traffic:
         self._line.post(Frame(Kind.CANCEL, number))
         due = self._supervisor.now() + self._life.kill_timeout
         self._timers[number] = self._supervisor.at(due, self._still_there, number, self._life.generation)
-        after.append(lambda: self._ended(call))
+        after.append(lambda: self.left(call))
         return True
 
     def _deadline(self, call: Call, number: int, generation: int) -> None:
@@ -396,46 +376,7 @@ class Traffic:
 
     # -- out: with the turn to read ----------------------------------------------------------------
 
-    def answered(self, frame: Frame) -> bool:
-        """An answer of the child; False when the frame is none. Raises ProtocolError."""
-        kind = frame.kind
-        if kind not in _ANSWERS:
-            if kind != Kind.TAKE and kind != Kind.ENOUGH:
-                return False
-            self._feeding.asked(frame)
-            return True
-        call = self.table.sent.get(frame.number)
-        if call is not None and kind not in _ANSWERS_TO[call.mode]:
-            raise ProtocolError(f"what was sent as {call.mode.name} was answered by a frame of kind {kind}")
-        match kind:
-            case Kind.RESULT:
-                self._over(call, frame, self._give, True)
-            case Kind.ITEM | Kind.ACCEPTED:
-                self._underway(call, frame)
-            case Kind.ERROR if call is not None and call.mode >= Mode.CHUNK:
-                progress = self._chunking.progress(frame.number)
-                self._over(call, frame, functools.partial(self._break_off, progress))
-            case Kind.ERROR:
-                self._over(call, frame, self._raise)
-            case Kind.MISSING:
-                error = missing_of(frame, self._life.name)
-                self._over(call, frame, lambda call, _: self._endings.give_up(call, error))
-            case _:  # END, DELIVERED
-                self._over(call, frame, self._end, kind == Kind.END)
-        return True
-
-    def _underway(self, call: Call | None, frame: Frame) -> None:
-        """A call was accepted, or sent an item."""
-        if call is None:
-            return
-        if frame.kind == Kind.ACCEPTED:
-            call.reply.settle(None)
-        elif isinstance(call, Batch):
-            self._chunking.underway(call, frame)
-        elif isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
-            raise ProtocolError("a stream went on without room for its items")
-
-    def _over(
+    def over(
         self, call: Call | None, frame: Frame, settle: Callable[[Call, Frame], object], well: bool = False
     ) -> None:
         """The call with that number has ended in the child; None: one that nobody wants any more, or that is over
@@ -459,7 +400,7 @@ class Traffic:
         if call is None:
             self._overtime.over(frame.number)
         elif settle(call, frame) is not LATER:
-            self._ended(call)
+            self.left(call)
         self._at_hand = None
         if after:
             self._host.do(after)
@@ -482,44 +423,6 @@ class Traffic:
         if len(recent) >= BATCH:
             self.tally.fold()
 
-    def _give(self, call: Call, frame: Frame) -> None:
-        """What it returned; of a batch, its last outcomes."""
-        if call.mode is Mode.GET:
-            call.reply.settle(self._encoded(frame, call))
-        else:
-            assert isinstance(call, Batch)
-            self._chunking.finished(call, frame)
-
-    def _end(self, call: Call, frame: Frame) -> None:
-        call.reply.settle(self.owner.face if frame.kind == Kind.DELIVERED else None)
-
-    def _break_off(self, progress: Progress, call: Call, frame: Frame) -> None:
-        """A batch that the child could not go on with."""
-        assert isinstance(call, Batch)
-        sealed = Sealed.of(frame.kind, Payload.of_frame(frame))
-        self._chunking.failed(call, progress, lambda piece: self._settle_one(piece, sealed))
-
-    def _raise(self, call: Call, frame: Frame) -> object:
-        return self._raised(call, self._encoded(frame, call, is_error=True))
-
-    def _raised(self, call: Call, encoded: Encoded) -> object:
-        """The user's code raised. While it is open whether the call is tried again, the call is, too."""
-        if not self._endings.must_decide(call):
-            self.tally.has_failed()
-            return call.reply.settle(encoded)
-        with self._lock:
-            self._deciding += 1
-        self._endings.decide(call, encoded, self._decided)
-        return LATER
-
-    def _decided(self, call: Call) -> None:
-        with self._lock:
-            self._deciding -= 1
-        self._ended(call)
-
-    def _encoded(self, frame: Frame, call: Call, is_error: bool = False) -> Encoded:
-        return Encoded(self._serializer, Payload.of_frame(frame), result_of(call.method), is_error)
-
     def reading_interrupted(self) -> None:
         """The caller who read was interrupted, maybe in the middle of an answer, which then is lost."""
         with self._lock:
@@ -529,7 +432,7 @@ class Traffic:
                 continue
             lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
             self._endings.give_up(call, lost)
-            self._ended(call)
+            self.left(call)
 
     def counted(self) -> Tally:
         """A copy of what became of its calls so far."""
@@ -558,18 +461,18 @@ class Traffic:
             else:
                 error = died(call, exit, restarts)
                 after.append(functools.partial(self._endings.failed, call, error, lost=True))
-            after.append(functools.partial(self._ended, call))
+            after.append(functools.partial(self.left, call))
         for batch in [call for call in untouched if isinstance(call, Batch)]:
             untouched.remove(batch)
             after.append(functools.partial(self._chunking.untouched, batch))
-            after.append(functools.partial(self._ended, batch))
+            after.append(functools.partial(self.left, batch))
         for home in {id(call.home): call.home for call in untouched}.values():
             calls = [call for call in untouched if call.home is home]
             if home is self:
                 self.table.requeue(calls)
             elif home is not None:
                 after.append(functools.partial(home.resubmit, calls))
-                after += [functools.partial(self._ended, call) for call in calls]
+                after += [functools.partial(self.left, call) for call in calls]
         after.append(self._tell_drained)
 
     def refuse(self, error: RelieveError, after: Deeds) -> None:
@@ -584,7 +487,7 @@ class Traffic:
         """In a process that was just forked: who waits here does so in the original."""
         self._slack = threading.Condition(self._line.lock)
 
-    def _ended(self, call: Call) -> None:
+    def left(self, call: Call) -> None:
         if call.feeds:
             self._feeding.ended(call)
         if call.home is not None:
@@ -606,7 +509,7 @@ class Traffic:
         if not self._drain_waiters:
             return
         with self._lock:
-            if self.table.load or self._delays or self._deciding or self._overtime.open:
+            if self.table.load or self._delays or self._answering.undecided or self._overtime.open:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:
