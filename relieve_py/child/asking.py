@@ -49,7 +49,8 @@ class Questions:
     """Those that are not answered."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()  # owner: whoever touches _open
+        # Owner: whoever touches _open; also a signal handler that has interrupted that in its own thread.
+        self._lock = threading.RLock()
         self._room = threading.Condition(self._lock)
         self._open: dict[int, Answer] = {}
         self._numbers = itertools.count(1)
