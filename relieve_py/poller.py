@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import select
+from collections.abc import Callable
 
 
 class EpollPoller:
@@ -18,6 +20,12 @@ class EpollPoller:
         # Without interest, a hang-up is still told; ONESHOT makes that once, so that the thread does not spin on it.
         events = (select.EPOLLIN if read else 0) | (select.EPOLLOUT if write else 0)  # type: ignore[attr-defined,unused-ignore]
         self._epoll.modify(fd, events or select.EPOLLONESHOT)  # type: ignore[attr-defined,unused-ignore]
+
+    def switch(self, fd: int) -> tuple[Callable[[], object], Callable[[], object]]:
+        """What turns interest in reading on and off, for who does so often."""
+        modify = self._epoll.modify
+        on, off = select.EPOLLIN, select.EPOLLONESHOT  # type: ignore[attr-defined,unused-ignore]
+        return functools.partial(modify, fd, on), functools.partial(modify, fd, off)
 
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
@@ -49,6 +57,10 @@ class KqueuePoller:
     def change(self, fd: int, read: bool, write: bool) -> None:
         self._control(fd, select.KQ_FILTER_READ, read)  # type: ignore[attr-defined,unused-ignore]
         self._control(fd, select.KQ_FILTER_WRITE, write)  # type: ignore[attr-defined,unused-ignore]
+
+    def switch(self, fd: int) -> tuple[Callable[[], object], Callable[[], object]]:
+        """What turns interest in reading on and off."""
+        return functools.partial(self.change, fd, True, False), functools.partial(self.change, fd, False, False)
 
     def remove(self, fd: int) -> None:
         self.change(fd, False, False)

@@ -17,7 +17,16 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from types import AsyncGeneratorType, CellType, CodeType, FunctionType, GeneratorType, MappingProxyType, ModuleType
+from types import (
+    AsyncGeneratorType,
+    CellType,
+    CodeType,
+    FunctionType,
+    GeneratorType,
+    MappingProxyType,
+    ModuleType,
+    NoneType,
+)
 from typing import Any, Protocol, runtime_checkable
 
 from relieve_py import wire
@@ -64,7 +73,10 @@ class Payload:
     @classmethod
     def of_frame(cls, frame: Frame) -> Payload:
         """What a frame that came carries, with the owner of its descriptors."""
-        return cls(frame.payload, frame.buffers, frame.owner if isinstance(frame.owner, Descriptors) else None)
+        owner = frame.owner
+        if owner is not None and not isinstance(owner, Descriptors):
+            owner = None
+        return cls(frame.payload, frame.buffers, owner)
 
     def to_frame(self, kind: int, number: int, flags: int = 0) -> Frame:
         """The frame that carries it; it keeps the descriptors open until it is sent."""
@@ -110,6 +122,10 @@ class Serializer(Protocol):
         ...
 
 
+_ATOMS = frozenset({int, float, bool, str, NoneType})
+"""What has no parts, and means the same on the other side."""
+
+
 class PickleSerializer:
     """pickle protocol 5, and dill where pickle cannot."""
 
@@ -117,6 +133,8 @@ class PickleSerializer:
     any_object = True
 
     def encode(self, obj: Any) -> Payload:
+        if type(obj) in _ATOMS:
+            return Payload(pickle.dumps(obj, 5))
         buffers: list[Bytes] = []
 
         def beside(buffer: pickle.PickleBuffer) -> bool:
@@ -137,10 +155,11 @@ class PickleSerializer:
         return Payload(data, buffers)
 
     def decode(self, payload: Payload) -> Any:
-        if is_spliced(payload.data):  # never with descriptors
-            return load(payload.data, payload.buffers)
+        data = payload.data
+        if is_spliced(data):  # never with descriptors
+            return load(data, payload.buffers)
         if payload.descriptors is None:
-            return pickle.loads(payload.data, buffers=payload.buffers)
+            return pickle.loads(data, buffers=payload.buffers)
         _arriving.fds = payload.descriptors.fds
         try:
             return pickle.loads(payload.data, buffers=payload.buffers)
@@ -235,10 +254,26 @@ def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
     except DecodeError:
         raise
     except (Exception, SystemExit) as error:
-        hint = ""
-        if isinstance(error, ModuleNotFoundError):
-            hint = "; make that module importable here, or return plain data"
-        raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {first_line(error)}{hint}") from error
+        raise _cannot_rebuild(what, error) from error
+
+
+def decode_frame(serializer: Serializer, frame: Frame, what: str) -> Any:
+    """The same for what a frame that came carries."""
+    if type(serializer) is not PickleSerializer or frame.owner is not None or is_spliced(frame.payload):
+        return decode(serializer, Payload.of_frame(frame), what)
+    try:
+        return pickle.loads(frame.payload, buffers=frame.buffers)
+    except DecodeError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise _cannot_rebuild(what, error) from error
+
+
+def _cannot_rebuild(what: str, error: BaseException) -> DecodeError:
+    hint = ""
+    if isinstance(error, ModuleNotFoundError):
+        hint = "; make that module importable here, or return plain data"
+    return DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {first_line(error)}{hint}")
 
 
 def first_line(error: BaseException) -> str:

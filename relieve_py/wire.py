@@ -199,7 +199,8 @@ class Decoder:
             return self._large.space()
         if self._start == self._end:
             self._start = self._end = 0
-        elif self._end == self.SCRATCH:
+            return self._view
+        if self._end == self.SCRATCH:
             left = self._scratch[self._start : self._end]
             self._scratch[: len(left)] = left
             self._start, self._end = 0, len(left)
@@ -217,8 +218,18 @@ class Decoder:
             whole, self._large = self._large.frame, None
             self.announced = len(whole.fds)
             return [whole]
-        self._end += nbytes
         self.announced = 0
+        if self._end == 0 and nbytes >= HEADER_BYTES:  # most often it is one whole frame, and a small one
+            version, kind, nfds, flags, nbuffers, number, length = HEADER.unpack_from(self._scratch)
+            if (
+                length + HEADER_BYTES == nbytes
+                and not (nbuffers or nfds)
+                and length <= self._max_frame
+                and version == VERSION
+                and kind in _KINDS
+            ):
+                return [Frame(kind, number, bytes(self._view[HEADER_BYTES:nbytes]), (), (), flags)]
+        self._end += nbytes
         frames: list[Frame] = []
         while self._end - self._start >= HEADER_BYTES and self._large is None:
             try:

@@ -15,7 +15,7 @@ from relieve_py.blackbox import BEGUN, FINISHED
 from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import interrupt
 from relieve_py.errors import EncodeError
-from relieve_py.serializers import Payload, decode, encode
+from relieve_py.serializers import Payload, Serializer, cannot_send, decode_frame, encode
 from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import Frame, Kind
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from relieve_py.child.chunk import Chunk
     from relieve_py.child.runtime import Child
 
+_RESULT = Kind.RESULT  # to look up a member of an enum takes a while
 GET, CALL, STREAM, CHUNK, BUNDLE = 0, 1, 2, 4, 5  # the flags of a CALL frame
 
 
@@ -40,8 +41,12 @@ class Request:
         self.mode = mode  # GET, CALL or STREAM
         self._child = child
         self._number = number
-        self._lock = threading.Lock()  # owner: whoever answers
-        self.answered = False
+        self._unanswered = [True]  # whoever takes this out answers, in whatever thread or signal handler
+
+    @property
+    def answered(self) -> bool:
+        """It was answered."""
+        return not self._unanswered
 
     def __repr__(self) -> str:
         return f"<Request {self.id} {self.method or 'default'}>"
@@ -76,8 +81,7 @@ class Request:
         """Send an item when the reader has room for it. Raises RuntimeError when nobody reads any more."""
         outflow = self._child.outflows.get(self._number)
         if outflow is None:
-            with self._lock:
-                outflow = self._child.outflows.setdefault(self._number, Outflow())
+            outflow = self._child.outflows.setdefault(self._number, Outflow())
         outflow.wait_for_room(len(payload))
         if self.answered:
             self._child.outflows.pop(self._number, None)
@@ -99,10 +103,10 @@ class Request:
 
     def close(self) -> bool:
         """Count it as answered; False when it was."""
-        with self._lock:
-            if self.answered:
-                return False
-            self.answered = True
+        try:
+            self._unanswered.pop()
+        except IndexError:
+            return False
         self._child.requests.pop(self._number, None)
         if self.mode == STREAM and (outflow := self._child.outflows.pop(self._number, None)) is not None:
             outflow.let_go()
@@ -203,32 +207,34 @@ class Caller:
         child, number = self._child, frame.number
         child.page[BEGUN] = number  # begun: from here on the call dies with this child
         answer: tuple[Kind, Payload | None] | None
-        with child.watched():
+        child.watch_a_call()
+        try:
             try:
-                try:
-                    answer = self._perform(frame) if self._begin(number) else (Kind.END, None)
-                finally:
-                    self._current = 0  # an interrupt from here on does nothing; one within this line is caught below
-            except Interrupted:
-                answer = Kind.END, None
-            except SystemExit:
-                child.leaving()
-                raise
-            except BaseException as error:
-                answer = Kind.ERROR, error_payload(child.serializer, error)
+                with self._lock:
+                    self._current = number  # from here on it can be interrupted
+                    dropped = bool(self._dropped) and self._was_dropped(number)
+                answer = (Kind.END, None) if dropped else self._perform(frame)
+            finally:
+                self._current = 0  # an interrupt from here on does nothing; one within this line is caught below
+        except Interrupted:
+            answer = Kind.END, None
+        except SystemExit:
+            child.leaving()
+            raise
+        except BaseException as error:
+            answer = Kind.ERROR, error_payload(child.serializer, error)
+        child.call_is_over()
         self._interrupt = 0
         request = child.requests.get(number)
         if answer is not None and (request is None or request.close()):
             child.answer(answer[0], number, answer[1])
         child.page[FINISHED] = number
 
-    def _begin(self, number: int) -> bool:
-        """From here on it can be interrupted; False when it was dropped before."""
-        with self._lock:
-            self._current = number
-            dropped = number in self._dropped
-            self._dropped = {later for later in self._dropped if later > number}
-        return not dropped
+    def _was_dropped(self, number: int) -> bool:
+        """Under the lock: before it began."""
+        dropped = number in self._dropped
+        self._dropped = {later for later in self._dropped if later > number}
+        return dropped
 
     def _perform(self, frame: Frame) -> tuple[Kind, Payload | None] | None:
         """Call the function; its answer, or None when that comes later."""
@@ -237,9 +243,7 @@ class Caller:
             from relieve_py.child.chunk import Bundle
 
             return Bundle(self, number).run_calls(pickle.loads(frame.payload))
-        payload = Payload.of_frame(frame)
-        method, id, created_at, args, kwargs = decode(child.serializer, payload, "the arguments")
-        del payload
+        method, id, created_at, args, kwargs = decode_frame(child.serializer, frame, "the arguments")
         frame.payload, frame.buffers = b"", ()  # the memory that they lay in can be used again while the call runs
         try:
             function = child.exports.find(method)
@@ -263,7 +267,7 @@ class Caller:
                 return Kind.END, None
             if mode == CALL:
                 return Kind.END, None
-            return Kind.RESULT, _encode_result(child.serializer, result)
+            return _RESULT, _encode_result(child.serializer, result)
         finally:
             running.reset(token)
 
@@ -364,10 +368,15 @@ def _done(request: Request) -> Callable[..., None]:
     return done
 
 
-def _encode_result(serializer: Any, result: Any) -> Payload:
+def _encode_result(serializer: Serializer, result: Any) -> Payload:
     try:
-        return encode(serializer, result, result=result)
-    except EncodeError as error:
+        return serializer.encode(result)
+    except Exception as error:
+        refused = (
+            error if isinstance(error, EncodeError) else cannot_send(serializer, result, error, {"result": result})
+        )
         if hasattr(result, "__next__") or hasattr(result, "__anext__"):
-            raise EncodeError(f"{error}; read its items with stream() instead", path=error.path) from None
-        raise
+            raise EncodeError(f"{refused}; read its items with stream() instead", path=refused.path) from None
+        if refused is error:
+            raise
+        raise refused from error

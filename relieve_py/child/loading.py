@@ -102,6 +102,7 @@ class Exports:
         elif self._module is None and not isinstance(exported, (dict, FunctionType)):
             self._start = getattr(exported, "start", None)
         self.target = exported
+        self._lookup = _lookup_in(exported)
         self._choose_default()
 
     def _instance(self, cls: type, args: tuple[Any, ...]) -> Any:
@@ -115,7 +116,7 @@ class Exports:
         return cls(*args)
 
     def _choose_default(self) -> None:
-        found = self._lookup("default")
+        found = self._lookup("default", None)
         if callable(found):
             self.default = found
         elif callable(self.target) and not isinstance(self.target, ModuleType):
@@ -138,19 +139,10 @@ class Exports:
             if self.default is None:
                 raise LookupError
             return self.default
-        if name.startswith("_"):
-            raise LookupError
-        found = self._lookup(name)
+        found = self._lookup(name, _NOTHING) if not name.startswith("_") else _NOTHING
         if found is _NOTHING:
             raise LookupError
         return found
-
-    def _lookup(self, name: str) -> Any:
-        if isinstance(self.target, dict):
-            return self.target.get(name, _NOTHING)
-        if isinstance(self.target, FunctionType):
-            return self.target if name == self.target.__name__ else _NOTHING
-        return getattr(self.target, name, _NOTHING)
 
     def names(self) -> tuple[str, ...]:
         """The public names, sorted; of a module its own functions and classes, or its ``__all__``."""
@@ -180,6 +172,15 @@ class Exports:
 
 
 _NOTHING: Any = object()
+
+
+def _lookup_in(target: Any) -> Callable[[str, Any], Any]:
+    """What gives what a name means there, or else its second argument."""
+    if isinstance(target, dict):
+        return target.get
+    if isinstance(target, FunctionType):
+        return {target.__name__: target}.get
+    return functools.partial(getattr, target)
 
 
 def load_container(container: Any) -> Any:

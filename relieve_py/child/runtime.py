@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from relieve_py.child.concurrent import ConcurrentCaller
     from relieve_py.child.inflow import Inflow
 
+_CALL = int(Kind.CALL)  # to look up a member of an enum takes a while
 _DONTWAIT = int(socket.MSG_DONTWAIT)
 INTERRUPT_AGAIN = 0.02
 """Seconds until the main thread is interrupted again if it took no note: the signal does not wake it if it comes in the
@@ -90,7 +91,8 @@ class Child:
         self.main_thread = threading.get_ident()
         self._poller = make_poller()
         self._poller.add(self._channel.fileno())
-        self._poller.change(self._channel.fileno(), False, False)
+        self._listen, self._ignore = self._poller.switch(self._channel.fileno())
+        self._ignore()
         self._watched = _Watched(self)
 
     # -- the life ----------------------------------------------------------------------------------
@@ -246,8 +248,8 @@ class Child:
         self.watch(False)
         while (frame := self._next_frame()) is not None:
             if self._handlers.unsettled:
-                with self.watched():
-                    self.settle_events()
+                self.watch(True)
+                self.settle_events()
             self._caller.run(frame)
 
     def settle_events(self) -> None:
@@ -256,13 +258,16 @@ class Child:
 
     def _next_frame(self) -> Frame | None:
         """The next frame for the main thread; None when it has to leave."""
-        while not self._inbox:
+        inbox = self._inbox
+        while not inbox:
             if self._stopping:
                 return None
+            if self._watching:
+                self.watch(False)
             with self._reading:
-                if not self._inbox and not self._stopping:
+                if not inbox and not self._stopping:
                     self._receive(0)
-        return self._inbox.popleft()
+        return inbox.popleft()
 
     def _receive(self, flags: int) -> None:
         """Read once; under _reading, so that frames are sorted in the order they came."""
@@ -271,12 +276,15 @@ class Child:
         except EOFError:
             leave_with_parent()
         for frame in frames:
-            self._sort(frame)
+            if frame.kind == _CALL:
+                self._take(frame)
+            else:
+                self._sort(frame)
 
     def _sort(self, frame: Frame) -> None:
         match frame.kind:
-            case Kind.CALL | Kind.BOOT:
-                self._take(frame)
+            case Kind.BOOT:
+                self._inbox.append(frame)
             case Kind.EVENT:
                 self._handlers.put(
                     lambda: self._decode_event(frame), lambda: self.answer(Kind.DELIVERED, frame.number, None)
@@ -324,7 +332,22 @@ class Child:
     def watch(self, yes: bool) -> None:
         """Have the watching thread read, or be silent."""
         self._watching = yes
-        self._poller.change(self._channel.fileno(), yes, False)
+        if yes:
+            self._listen()
+        else:
+            self._ignore()
+
+    def watch_a_call(self) -> None:
+        """Have the watching thread read, until ``call_is_over``."""
+        if not self._watching:
+            self._watching = True
+            self._listen()
+
+    def call_is_over(self) -> None:
+        """Have it be silent, unless another call follows at once."""
+        if not self._inbox:
+            self._watching = False
+            self._ignore()
 
     def _watch(self) -> None:
         hold_signals()  # they are the main thread's, which may hold them

@@ -49,19 +49,17 @@ class Outbox:
         else:
             self._send_large(payload.to_frame(kind, number))
             return
+        chunk = encode_small(kind, number, data)
+        channel = self._channel
         if threading.get_ident() != self._main:
             with self.uninterrupted(), self._writing:
-                self._channel.finish()
-                if not self._channel.send_whole(encode_small(kind, number, data)):
-                    self._channel.finish()
-        elif self.slow:
+                channel.finish()
+                if not channel.send_whole(chunk):
+                    channel.finish()
+            return
+        if self.slow:
             self._meanwhile.append(Frame(kind, number, data))
-        else:
-            self._send_chunk(encode_small(kind, number, data))
-
-    def _send_chunk(self, chunk: bytes) -> None:
-        """In the main thread."""
-        channel = self._channel
+            return
         try:
             with self._writing:
                 if channel.begun is not None and channel.midway:  # this is a handler, or one has raised
