@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from relieve_py.answers import Encoded
-from relieve_py.child.process import release_signals
+from relieve_py.child.process import take_signals
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.wire import MAX_QUESTIONS, Frame, Kind
 
@@ -36,7 +36,7 @@ class Answer(Future[Any]):
             threading.Thread(target=self._run_callbacks, daemon=True).start()
 
     def _run_callbacks(self) -> None:
-        release_signals()  # the thread that reads holds them, and a new thread has the mask of the one that starts it
+        take_signals()  # the thread that reads holds them, and a new thread has the mask of the one that starts it
         super()._invoke_callbacks()  # type: ignore[misc]
 
     def __await__(self) -> Generator[Any, None, Any]:

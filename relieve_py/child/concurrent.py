@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from relieve_py.blackbox import BEGUN
 from relieve_py.child.calling import Caller, Interrupted, importing
-from relieve_py.child.process import hold_signals, print_error, release_signals
+from relieve_py.child.process import leave_signals, print_error, take_signals
 from relieve_py.serializers import Payload
 from relieve_py.telling import error_payload
 from relieve_py.wire import Frame, Kind
@@ -148,7 +148,7 @@ class ConcurrentCaller(Caller):
     # -- on the thread of a call -------------------------------------------------------------------
 
     def _take_calls(self) -> None:
-        hold_signals()
+        leave_signals()
         while (frame := self._work.get()) is not None:
             try:
                 self._run(frame)
@@ -156,11 +156,11 @@ class ConcurrentCaller(Caller):
                 print_error(error)
 
     def _run(self, frame: Frame) -> None:
-        release_signals()  # a process that a call starts has the mask of its thread
+        take_signals()  # a process that a call starts has the mask of its thread
         try:
             self._run_call(frame)
         finally:
-            hold_signals()  # while it waits, they are the main thread's, which may hold them
+            leave_signals()  # while it waits, they are the main thread's, which may hold them
 
     def _run_call(self, frame: Frame) -> None:
         child, number = self._child, frame.number

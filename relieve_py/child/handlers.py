@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.child.process import hold_signals, print_error, release_signals
+from relieve_py.child.process import leave_signals, print_error, take_signals
 from relieve_py.patterns import matches
 
 KEEP = 1000
@@ -91,18 +91,18 @@ class Handlers:
             self._changed.wait_for(lambda: self._handled >= target)
 
     def _work(self) -> None:
-        hold_signals()  # while it waits, they are the main thread's, which may hold them
+        leave_signals()  # while it waits, they are the main thread's, which may hold them
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: bool(self._queue))
                 event = self._queue.popleft()
-            release_signals()  # a process that a handler starts has the mask of its thread
+            take_signals()  # a process that a handler starts has the mask of its thread
             try:
                 self._handle(*event())
             except BaseException as error:
                 print_error(error)
             finally:
-                hold_signals()
+                leave_signals()
                 with self._changed:
                     self._handled += 1
                     self._changed.notify_all()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import faulthandler
 import mmap
-import signal
 
 from relieve_py.blackbox import BYTES, DUMP_SIGNAL, OUTCOMES, OUTCOMES_AT, WELCOMES
 from relieve_py.child.streams import kept_stderr
@@ -35,13 +34,6 @@ class LastWords:
         if DUMP_SIGNAL is not None:
             self.dump_on(DUMP_SIGNAL)
             self.numbers[WELCOMES] = 1
-
-    @staticmethod
-    def leave_dump_to_others() -> None:
-        """Called by a thread that only serves the main one: that is to write its stacks before it heeds any interrupt,
-        so no other may take the signal from it."""
-        if DUMP_SIGNAL is not None:
-            signal.pthread_sigmask(signal.SIG_BLOCK, {DUMP_SIGNAL})
 
     def dump_on(self, signum: int, chain: bool = False) -> None:
         """Have that signal write the stacks, and with ``chain`` do then what it does anyway."""

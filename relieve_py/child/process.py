@@ -12,6 +12,7 @@ from _signal import pthread_sigmask  # type: ignore[import-not-found] # private,
 from types import FrameType
 from typing import Any, NoReturn
 
+from relieve_py.blackbox import DUMP_SIGNAL
 from relieve_py.telling import user_traceback
 
 INTERRUPT = signal.SIGURG
@@ -24,16 +25,24 @@ _HELD = tuple(
     int(getattr(signal, f"SIG{name}"))
     for name in ("HUP", "QUIT", "TERM", "USR1", "USR2", "ALRM", "VTALRM", "PROF", "URG", "CHLD", "WINCH", "IO")
 )
+_OF_MAIN = _HELD if DUMP_SIGNAL is None else (*_HELD, int(DUMP_SIGNAL))
 
 
 def hold_signals() -> None:
-    """Have this thread run no handler of these signals until ``release_signals``; handlers that are due run first."""
+    """Have the main thread run no handler of these signals; handlers that are due run first."""
     pthread_sigmask(_BLOCK, _HELD)
 
 
-def release_signals() -> None:
-    """Have this thread run handlers again; those that are due run now."""
-    pthread_sigmask(_UNBLOCK, _HELD)
+def leave_signals() -> None:
+    """Have this thread, which serves the main one, take no signal that is for that: it may hold signals, and writes its
+    stacks before it heeds an interrupt."""
+    pthread_sigmask(_BLOCK, _OF_MAIN)
+
+
+def take_signals() -> None:
+    """The opposite, for while it runs code of the user: a process that is started has the mask of the thread that does
+    so. So has a thread."""
+    pthread_sigmask(_UNBLOCK, _OF_MAIN)
 
 
 def masked_signals() -> set[int]:

@@ -31,9 +31,9 @@ from relieve_py.child.outflow import Outflow
 from relieve_py.child.process import (
     become_child,
     exit_code_of,
-    hold_signals,
     interrupt,
     leave,
+    leave_signals,
     leave_with_parent,
     on_interrupt,
     print_error,
@@ -350,8 +350,7 @@ class Child:
             self._ignore()
 
     def _watch(self) -> None:
-        hold_signals()  # they are the main thread's, which may hold them
-        LastWords.leave_dump_to_others()
+        leave_signals()
         while True:
             if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None):
                 self._interrupt_again()

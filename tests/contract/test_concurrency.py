@@ -32,6 +32,11 @@ def test_coroutines_share_the_loop_of_the_main_thread(many: CallableTask) -> Non
     assert [reply.result(T) for reply in replies] == [(1, True)] * 4
 
 
+def test_a_call_runs_with_no_signal_held_back(many: CallableTask) -> None:
+    """A process that it starts would inherit that, and could then not be terminated."""
+    assert many.get("mask").result(T) == []
+
+
 def test_no_more_run_than_the_task_allows(many: CallableTask, gate: Callable[[], Any]) -> None:
     gates = [gate() for _ in range(4)]
     held = [many.get("hold", each.path) for each in gates]

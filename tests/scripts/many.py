@@ -165,3 +165,8 @@ def noted():
 def double(number):
     """Twice that."""
     return 2 * number
+
+
+def mask():
+    """The signals that its thread takes not."""
+    return [int(signum) for signum in signal.pthread_sigmask(signal.SIG_BLOCK, [])]
