@@ -207,7 +207,7 @@ class Caller:
         child, number = self._child, frame.number
         child.page[BEGUN] = number  # begun: from here on the call dies with this child
         answer: tuple[Kind, Payload | None] | None
-        child.watch_a_call()
+        child.inbox.watch_a_call()
         try:
             try:
                 with self._lock:
@@ -223,7 +223,7 @@ class Caller:
             raise
         except BaseException as error:
             answer = Kind.ERROR, error_payload(child.serializer, error)
-        child.call_is_over()
+        child.inbox.call_is_over()
         self._interrupt = 0
         request = child.requests.get(number)
         if answer is not None and (request is None or request.close()):

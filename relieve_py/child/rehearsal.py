@@ -30,7 +30,7 @@ class _Rehearsing(Child):
 
     def answer(self, kind: Kind, number: int, payload: Payload | None) -> None:
         super().answer(kind, number, payload)
-        self._stopping = kind == Kind.RESULT
+        self.inbox.stopping = kind == Kind.RESULT
 
 
 def rehearse() -> bytes:

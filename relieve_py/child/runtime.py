@@ -1,9 +1,4 @@
-"""The life of a child: boot, become ready, serve what comes over the channel, leave.
-
-Two threads take turns at the channel. While the main thread is idle it reads for itself, so that a call needs no
-hand-off between threads. While it runs the user's code, the watching thread reads: it queues calls, handles what
-cannot wait (cancel, stop, events, the parent's death), and is silent otherwise.
-"""
+"""The life of a child: boot, become ready, serve what comes over the channel, leave."""
 
 from __future__ import annotations
 
@@ -13,7 +8,6 @@ import signal
 import socket
 import sys
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -38,11 +32,11 @@ from relieve_py.child.process import (
     on_interrupt,
     print_error,
 )
+from relieve_py.child.receiving import Inbox
 from relieve_py.child.sending import Outbox
 from relieve_py.child.streams import buffer_lines
 from relieve_py.errors import EncodeError
 from relieve_py.lending import LendingChild
-from relieve_py.poller import make_poller
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload
 from relieve_py.texts import pack
@@ -51,12 +45,6 @@ from relieve_py.wire import Frame, Kind
 if TYPE_CHECKING:
     from relieve_py.child.concurrent import ConcurrentCaller
     from relieve_py.child.inflow import Inflow
-
-_CALL = int(Kind.CALL)  # to look up a member of an enum takes a while
-_DONTWAIT = int(socket.MSG_DONTWAIT)
-INTERRUPT_AGAIN = 0.02
-"""Seconds until the main thread is interrupted again if it took no note: the signal does not wake it if it comes in the
-moment before a system call that blocks, and is put off during an import. Less: more of them; more: later."""
 
 
 class Child:
@@ -72,12 +60,8 @@ class Child:
         self.requests: dict[int, Request] = {}
         self.exports = Exports({}, ())
         self._channel = Channel(sock, lending=LendingChild())
-        self._reading = threading.Lock()  # owner: the thread that receives
         self._outbox = Outbox(self._channel)
-        self._inbox: deque[Frame] = deque()
-        self._take: Callable[[Frame], object] = self._inbox.append  # of a call
-        self._watching = False
-        self._stopping = False
+        self.inbox = Inbox(self._channel, self._handle)
         self._notice = Notice()
         self._log_no_more: Callable[[], object] = int  # ends what sends log records
         self._in_program = False
@@ -89,11 +73,6 @@ class Child:
         self._caller = Caller(self)
         self._concurrent: ConcurrentCaller | None = None  # that caller, when it runs many calls at once
         self.main_thread = threading.get_ident()
-        self._poller = make_poller()
-        self._poller.add(self._channel.fileno())
-        self._listen, self._ignore = self._poller.switch(self._channel.fileno())
-        self._ignore()
-        self._watched = _Watched(self)
 
     # -- the life ----------------------------------------------------------------------------------
 
@@ -108,12 +87,12 @@ class Child:
     def act(self) -> int:
         """The same, without what makes it last: the thread that watches, and the hooks."""
         try:
-            frame = self._next_frame()
+            frame = self.inbox.next_frame()
             if frame is None or frame.kind != Kind.BOOT:
                 leave_with_parent()
-            if self._stopping:
+            if self.inbox.stopping:
                 return 0
-            with self.watched():
+            with self.inbox.watched:
                 plan = read_plan(frame)
                 objects = self._prepare(plan, frame)
                 if plan.program:
@@ -122,7 +101,7 @@ class Child:
                 self._become_ready(plan, objects)
             self._serve()
         except SystemExit as error:
-            if not self._told_ready and not self._stopping:
+            if not self._told_ready and not self.inbox.stopping:
                 self._tell_failed(error)
             return exit_code_of(error)
         except BaseException as error:
@@ -151,7 +130,7 @@ class Child:
 
             self._caller = self._concurrent = ConcurrentCaller(self)
             self._outbox.uninterrupted = self._concurrent.uninterrupted
-            self._take = self._concurrent.begin
+            self.inbox.take = self._concurrent.begin
         objects = read_objects(frame)
         self.serializer = objects.serializer
         self.argv = list(objects.args)
@@ -183,14 +162,14 @@ class Child:
         body = self._load_body(plan, objects)
         self._handlers.keeping = True
         self._in_program = True  # from here on, STOP interrupts
-        if self._stopping:
+        if self.inbox.stopping:
             return None
         if not plan.ready_on_call:
             self._tell_ready()
         try:
             body()
         except SystemExit as error:
-            return None if self._stopping else exit_code_of(error)
+            return None if self.inbox.stopping else exit_code_of(error)
         except BaseException as error:
             if not self._told_ready:
                 self._tell_failed(error)
@@ -201,7 +180,7 @@ class Child:
         if self._told_ready and self._handlers.any:
             self._serve()
             return None
-        return None if self._stopping else 0
+        return None if self.inbox.stopping else 0
 
     def _load_body(self, plan: Plan, objects: Objects) -> Callable[[], None]:
         if plan.kind == "object":
@@ -226,7 +205,7 @@ class Child:
         """The script's ``stop()``, then the end."""
         stop = self.exports.stop()
         if stop is not None:
-            with self.watched():
+            with self.inbox.watched:
                 try:
                     self._finish(stop())
                 except SystemExit as error:
@@ -242,13 +221,13 @@ class Child:
     def _serve(self) -> None:
         """Run calls until a STOP came and all calls before it are done."""
         if self._concurrent is not None:
-            with self.watched():
+            with self.inbox.watched:
                 self._concurrent.serve()
             return
-        self.watch(False)
-        while (frame := self._next_frame()) is not None:
+        self.inbox.watch(False)
+        while (frame := self.inbox.next_frame()) is not None:
             if self._handlers.unsettled:
-                self.watch(True)
+                self.inbox.watch(True)
                 self.settle_events()
             self._caller.run(frame)
 
@@ -256,35 +235,9 @@ class Child:
         """Wait until the events that came before a call are handled."""
         self._handlers.settle()
 
-    def _next_frame(self) -> Frame | None:
-        """The next frame for the main thread; None when it has to leave."""
-        inbox = self._inbox
-        while not inbox:
-            if self._stopping:
-                return None
-            if self._watching:
-                self.watch(False)
-            with self._reading:
-                if not inbox and not self._stopping:
-                    self._receive(0)
-        return inbox.popleft()
-
-    def _receive(self, flags: int) -> None:
-        """Read once; under _reading, so that frames are sorted in the order they came."""
-        try:
-            frames = self._channel.receive(flags)
-        except EOFError:
-            leave_with_parent()
-        for frame in frames:
-            if frame.kind == _CALL:
-                self._take(frame)
-            else:
-                self._sort(frame)
-
-    def _sort(self, frame: Frame) -> None:
+    def _handle(self, frame: Frame) -> None:
+        """What is no call, on the thread that reads."""
         match frame.kind:
-            case Kind.BOOT:
-                self._inbox.append(frame)
             case Kind.EVENT:
                 self._handlers.put(
                     lambda: self._decode_event(frame), lambda: self.answer(Kind.DELIVERED, frame.number, None)
@@ -299,7 +252,7 @@ class Child:
             case Kind.PING:
                 self.answer(Kind.PONG, 0, None)
             case Kind.STOP:
-                self._stopping = True
+                self.inbox.stopping = True
                 self._caller.stop_soon()
                 if self._in_program:
                     interrupt(self.main_thread)
@@ -325,54 +278,24 @@ class Child:
         name, args = decode(self.serializer, payload, "the event")
         return name, list(args)
 
-    def watched(self) -> _Watched:
-        """While user code runs in the main thread, the watching thread reads the channel."""
-        return self._watched
-
-    def watch(self, yes: bool) -> None:
-        """Have the watching thread read, or be silent."""
-        self._watching = yes
-        if yes:
-            self._listen()
-        else:
-            self._ignore()
-
-    def watch_a_call(self) -> None:
-        """Have the watching thread read, until ``call_is_over``."""
-        if not self._watching:
-            self._watching = True
-            self._listen()
-
-    def call_is_over(self) -> None:
-        """Have it be silent, unless another call follows at once."""
-        if not self._inbox:
-            self._watching = False
-            self._ignore()
-
     def _watch(self) -> None:
         leave_signals()
-        while True:
-            if not self._poller.wait(INTERRUPT_AGAIN if self._unheeded else None):
-                self._interrupt_again()
-            with self._reading:
-                if self._watching:
-                    self._receive(_DONTWAIT)
+        self.inbox.serve(self._is_unheeded, self._interrupt_again)
 
-    @property
-    def _unheeded(self) -> bool:
-        return self._caller.unheeded or (self._stopping and self._in_program)
+    def _is_unheeded(self) -> bool:
+        return self._caller.unheeded or (self.inbox.stopping and self._in_program)
 
     def _interrupt_again(self) -> None:
         if self._caller.unheeded:
             self._caller.interrupt_again()
-        if self._stopping and self._in_program:
+        if self.inbox.stopping and self._in_program:
             interrupt(self.main_thread)
 
     def _interrupted(self) -> None:
         """In the main thread, as signal handler."""
         if self._outbox.slow:
             return  # it will be repeated
-        if self._stopping and self._in_program:
+        if self.inbox.stopping and self._in_program:
             self._in_program = False
             raise SystemExit(0)
         self._caller.interrupted()
@@ -401,7 +324,7 @@ class Child:
         """After ``act``, where the process goes on: nothing of this child stays."""
         ipc._set_runtime(None)
         self._last_words.let_go()
-        self._poller.close()
+        self.inbox.close()
         self._channel.close()
 
     def _let_go(self) -> None:
@@ -481,19 +404,6 @@ class Child:
         return list(self.requests.values())
 
 
-class _Watched:
-    """Context in which the watching thread reads. Made once, since it is entered for every call."""
-
-    def __init__(self, child: Child) -> None:
-        self._child = child
-
-    def __enter__(self) -> None:
-        self._child.watch(True)
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._child.watch(False)
-
-
 def main(channel_fd: int, page_fd: int) -> NoReturn:
     """Be a child on these inherited descriptors, until the end of the process."""
     os.set_inheritable(channel_fd, False)
@@ -508,7 +418,7 @@ def run(sock: socket.socket, page_fd: int) -> NoReturn:
         become_child()
         child = Child(sock, LastWords(page_fd))
         code = child.live()
-        child.watch(True)  # what threads that are joined now ask the parent can still be answered
+        child.inbox.watch(True)  # what threads that are joined now ask the parent can still be answered
     except BaseException as error:
         import traceback
 
