@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -144,6 +147,47 @@ def test_nothing_waits_behind_an_exception_in_what_a_handler_sends(benches: Call
     assert bench.came() == [60]
     bench.send(50, False)
     assert bench.came() == [50]
+
+
+def test_a_system_call_that_a_signal_ends_half_way_tears_nothing() -> None:
+    ours, theirs = pair()
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+    outbox, parent, main = Outbox(Channel(theirs)), Channel(ours), threading.get_ident()
+    numbers: list[int] = []
+    sure: list[int] = []
+    armed: list[bool] = []
+
+    def read() -> None:
+        ours.setblocking(True)
+        with contextlib.suppress(EOFError), ours:  # should it not understand what comes, sending ends
+            while True:
+                signal.pthread_kill(main, signal.SIGUSR1)  # which most often waits for room
+                numbers.extend(frame.number for frame in parent.receive())
+
+    def handler(signum: int, frame: object) -> None:
+        if armed:
+            armed.clear()
+            raise Boom
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for number in range(1, 301):
+            with contextlib.suppress(Boom):
+                armed.append(True)
+                outbox.send(Kind.EVENT, number, Payload(bytes(20_000)))
+                sure.append(number)
+                armed.clear()
+    finally:
+        armed.clear()
+        theirs.close()
+        reader.join()
+        signal.signal(signal.SIGUSR1, before)
+        ours.close()
+    assert len(sure) < 300
+    assert numbers == sorted(set(numbers))
+    assert set(sure) <= set(numbers)
 
 
 # -- in a child, where real signals come at any moment -----------------------------------------------
