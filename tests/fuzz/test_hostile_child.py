@@ -142,7 +142,7 @@ def test_a_caller_that_begins_to_wait_while_its_answer_is_read_by_another_is_wok
     with played() as (task, puppet):
         line = task._core.slot._line
 
-        def wait_late(wake: Wake, seconds: float, stand_aside: Any) -> list[int]:
+        def wait_late(wake: Wake, fd: int, seconds: float, stand_aside: Any) -> list[tuple[int, int]]:
             if not answered:
                 answered.append(True)
                 line._shared = True
@@ -150,7 +150,7 @@ def test_a_caller_that_begins_to_wait_while_its_answer_is_read_by_another_is_wok
                 puppet.send(frame_bytes(Kind.RESULT, 1, ANSWERS["json"]))
                 settled()
                 settled()
-            return wait(wake, seconds, stand_aside)
+            return wait(wake, fd, seconds, stand_aside)
 
         monkeypatch.setattr(Wake, "wait", wait_late)
         began = time.monotonic()
