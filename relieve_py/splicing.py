@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from relieve_py.wire import MAX_BUFFERS, Bytes
@@ -28,20 +28,22 @@ DEEP = 3
 MARK = 0  # no pickle begins so
 _HEAD = struct.Struct("<BI")
 _HOLDERS = frozenset({tuple, list, dict})
+_SEARCHED = _HOLDERS | {bytes}
+_NONE: Set[int] = frozenset()
 
 
-def large_bytes(objects: Iterable[Any], deep: int = DEEP) -> set[int]:
+def large_bytes(objects: Iterable[Any], deep: int = DEEP) -> Set[int]:
     """The ids of large bytes objects among these, and in what they hold as far as is searched."""
-    found: set[int] = set()
+    found: Set[int] = _NONE
     for obj in objects:
         kind = type(obj)
         if kind is bytes:
             if len(obj) >= SPLICE:
-                found.add(id(obj))
-        elif kind in _HOLDERS and deep and 0 < len(obj) <= MANY:
-            inside = large_bytes(obj.values() if kind is dict else obj, deep - 1)
-            if inside:
-                found |= inside
+                found = found | {id(obj)}
+        elif kind in _HOLDERS and obj and deep and len(obj) <= MANY:
+            parts = obj.values() if kind is dict else obj
+            if not _SEARCHED.isdisjoint(map(type, parts)):
+                found = found | large_bytes(parts, deep - 1)
     return found
 
 
@@ -52,7 +54,7 @@ class _Written(list[Any]):
 
 
 def dump(
-    obj: Any, beside: Callable[[pickle.PickleBuffer], bool], buffers: list[Bytes], large: set[int]
+    obj: Any, beside: Callable[[pickle.PickleBuffer], bool], buffers: list[Bytes], large: Set[int]
 ) -> tuple[bytes, list[Bytes]]:
     """The data and the buffers of a spliced pickle of ``obj``. ``beside`` puts into ``buffers`` what pickle leaves out;
     ``large`` are the ids of what else is to be. Raises what pickle raises."""
