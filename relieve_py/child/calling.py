@@ -212,7 +212,7 @@ class Caller:
             try:
                 with self._lock:
                     self._current = number  # from here on it can be interrupted
-                    dropped = bool(self._dropped) and self._was_dropped(number)
+                    dropped = self._was_dropped(number) if self._dropped else False
                 answer = (Kind.END, None) if dropped else self._perform(frame)
             finally:
                 self._current = 0  # an interrupt from here on does nothing; one within this line is caught below
@@ -249,12 +249,13 @@ class Caller:
             function = child.exports.find(method)
         except LookupError:
             return Kind.MISSING, missing_payload(method, child.exports.names())
-        if mode == CHUNK:
-            from relieve_py.child.chunk import Chunk
+        if mode != GET:
+            if mode == CHUNK:
+                from relieve_py.child.chunk import Chunk
 
-            return Chunk(self, number, id, method, created_at).run(function, args)
-        if mode == CALL:
-            child.answer(Kind.ACCEPTED, number, None)
+                return Chunk(self, number, id, method, created_at).run(function, args)
+            if mode == CALL:
+                child.answer(Kind.ACCEPTED, number, None)
         request = Request(child, number, mode, id, method, created_at)
         child.requests[number] = request
         token = running.set(request)
@@ -262,10 +263,9 @@ class Caller:
             result = self.invoke(function, args, kwargs, request)
             if result is request:
                 return None
-            if mode == STREAM:
-                self._stream(request, result)
-                return Kind.END, None
-            if mode == CALL:
+            if mode != GET:
+                if mode == STREAM:
+                    self._stream(request, result)
                 return Kind.END, None
             return _RESULT, _encode_result(child.serializer, result)
         finally:
