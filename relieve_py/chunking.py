@@ -34,18 +34,26 @@ long."""
 class Sender(Carrier, Home, Protocol):
     """The traffic that has sent the batches, and is the home of calls that no worker sent."""
 
-    def expect(self, number: int, after: float, look: Callable[[Any, int, int], object], batch: Batch) -> None:
-        """Under the lock: have that batch looked at after so many seconds, on the I/O thread, unless it is over."""
-        ...
+
+Expect = Callable[[Any, float, Callable[[Any, int, int], object]], object]
+"""Under the lock: have a batch looked at after so many seconds, on the I/O thread, unless it is over."""
 
 
 class Chunking:
     """The batches of one slot. With the turn to read, unless it is said otherwise."""
 
     def __init__(
-        self, sender: Sender, host: Host, line: Line, supervisor: Supervisor, endings: Endings, tally: Tally
+        self,
+        sender: Sender,
+        host: Host,
+        line: Line,
+        supervisor: Supervisor,
+        endings: Endings,
+        tally: Tally,
+        expect: Expect,
     ) -> None:
         self._sender = sender
+        self._expect = expect
         self._host = host
         self._line = line
         self._supervisor = supervisor
@@ -114,7 +122,7 @@ class Chunking:
         """Under the lock: it was sent."""
         if batch.left() > 1:
             # At first after that time, then after twice as long as it has taken so far.
-            self._sender.expect(batch.number, max(OVERDUE, self._now() - batch.sent_at), self._overdue, batch)
+            self._expect(batch, max(OVERDUE, self._now() - batch.sent_at), self._overdue)
 
     def _overdue(self, batch: Batch, number: int, generation: int) -> None:
         """I/O thread: give what is done, and have no further piece begin here if others can run them."""
@@ -129,7 +137,7 @@ class Chunking:
                 give = batch.deliver(outcomes, 0)
             if batch.left() > 1 and self._has_other_home(batch):
                 birth.cradle.recall(number)
-                self._sender.expect(number, RECALL_GRACE, self._recalled, batch)
+                self._expect(batch, RECALL_GRACE, self._recalled)
             else:
                 self.watch(batch)
         if give is not None:

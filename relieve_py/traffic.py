@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
-from typing import Any
 
 from relieve_py import locks
 from relieve_py.answering import LATER, Answering
@@ -14,6 +13,7 @@ from relieve_py.blackbox import Progress
 from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
 from relieve_py.calls import Call, Mode
 from relieve_py.chunking import Chunking
+from relieve_py.deadlines import Deadlines
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, RelieveError
@@ -21,14 +21,12 @@ from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
 from relieve_py.feeding import Feeding
 from relieve_py.host import Deeds, Host
-from relieve_py.instructions import Instruction
 from relieve_py.keeping import Keeper
 from relieve_py.lifecycle import State
 from relieve_py.line import Line
-from relieve_py.overtime import Overtime
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import PickleSerializer, Serializer
-from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.supervisor import Supervisor
 from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
@@ -66,9 +64,11 @@ class Traffic:
         self._startable = startable
         self.tally = Tally()
         self._endings = Endings(owner, self.tally)
-        self._chunking = Chunking(self, host, line, supervisor, self._endings, self.tally)
+        self._deadlines = Deadlines(
+            host, line, supervisor, self.table, self._endings, self.tally, self._abandon, self.left
+        )
+        self._chunking = Chunking(self, host, line, supervisor, self._endings, self.tally, self._deadlines.expect)
         self._delays = Delays()
-        self._timers: dict[int, Timer] = {}  # of sent calls, by number
         self._drain_waiters: list[Reply] = []
         self._feeding = Feeding(line, self.table)
         self._answering = Answering(
@@ -84,7 +84,6 @@ class Traffic:
             self.tally,
         )
         self.answered = self._answering.answered
-        self._overtime = Overtime(host, line, supervisor, concurrency == 1, self._too_late, self.left)
         self._at_hand: Call | None = None  # the call whose answer is being handled
         self._slack = threading.Condition(line.lock)  # who sends events waits here
         line.more = functools.partial(bool, self.table.sent)
@@ -262,19 +261,12 @@ class Traffic:
             assert isinstance(call, Batch)
             self._chunking.watch(call)
         elif call.timeout is not None:
-            due = now + call.timeout
-            self._timers[call.number] = self._supervisor.at(
-                due, self._deadline, call, call.number, self._life.generation
-            )
+            self._deadlines.watch(call, now)
 
     @property
     def takes_chunks(self) -> bool:
         """Whether its child can run many items as one call: one after the other, and nothing goes by their number."""
         return self.table.concurrency == 1 and not self._upkeep.on and type(self._serializer) is PickleSerializer
-
-    def expect(self, number: int, after: float, look: Callable[[Any, int, int], object], batch: Batch) -> None:
-        """Under the lock: have that batch looked at after so many seconds, on the I/O thread, unless it is over."""
-        self._timers[number] = self._supervisor.at(self._now() + after, look, batch, number, self._life.generation)
 
     # -- what a caller does with a call ------------------------------------------------------------
 
@@ -330,49 +322,10 @@ class Traffic:
         number = self.table.abandon(call)
         if not number:
             return False
-        self._forget_timer(number)
         self._line.post(Frame(Kind.CANCEL, number))
-        due = self._supervisor.now() + self._life.kill_timeout
-        self._timers[number] = self._supervisor.at(due, self._still_there, number, self._life.generation)
+        self._deadlines.interrupted(number)
         after.append(lambda: self.left(call))
         return True
-
-    def _deadline(self, call: Call, number: int, generation: int) -> None:
-        """I/O thread: the call's time is over."""
-        after: Deeds = []
-        with self._lock:
-            if generation != self._life.generation or call.number != number:
-                return
-            asked = self._overtime.ask()  # before it is interrupted, since it is to show where it was
-            if not self._abandon(call, after):
-                return
-            error = call.timed_out(self._life.name)
-            if asked:
-                self._overtime.add(call, number, error)
-                return
-        after.insert(0, functools.partial(self._too_late, call, error))
-        self._host.do(after)
-
-    def _too_late(self, call: Call, error: CallTimeout) -> None:
-        """Without the lock: it fails for that, unless its caller has cancelled it meanwhile."""
-        if call.reply.cancelled():
-            self.tally.was_cancelled()
-        self._endings.failed(call, error, lost=True)
-
-    def _still_there(self, number: int, generation: int) -> None:
-        """I/O thread: an interrupted call has not given up within kill_timeout."""
-
-        def decide(now: float) -> list[Instruction]:
-            if generation != self._life.generation or number not in self.table.sent:
-                return []
-            return self._life.force(now, "it did not answer an interrupt in time")
-
-        self._host.act(decide)
-
-    def _forget_timer(self, number: int) -> None:
-        timer = self._timers.pop(number, None)
-        if timer is not None:
-            timer.cancel()
 
     # -- out: with the turn to read ----------------------------------------------------------------
 
@@ -391,14 +344,14 @@ class Traffic:
                     self._count(call)
                 elif call.mode is Mode.EVENT and table.unread.slack:
                     self._slack.notify_all()
-            if self._timers:
-                self._forget_timer(frame.number)
+            if self._deadlines.timers:
+                self._deadlines.forget(frame.number)
             if self._upkeep.on and not table.running:
                 self.keeper.worked(after)
             if table.waiting.count:
                 self._pump(after)
         if call is None:
-            self._overtime.over(frame.number)
+            self._deadlines.overtime.over(frame.number)
         elif settle(call, frame) is not LATER:
             self.left(call)
         self._at_hand = None
@@ -447,11 +400,9 @@ class Traffic:
     def judge(self, exit: Exit, begun: int, progress: Progress, after: Deeds) -> None:
         """Under the lock: what becomes of the calls that the dead child had; ``begun`` is the last that it began, and
         ``progress`` how far it has come with that if it is a chunk."""
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
+        self._deadlines.clear()
         self.keeper.gone()
-        self._overtime.gone(after)
+        self._deadlines.overtime.gone(after)
         started, untouched = self.table.lose(begun)
         self._slack.notify_all()
         for call in started:
@@ -509,7 +460,7 @@ class Traffic:
         if not self._drain_waiters:
             return
         with self._lock:
-            if self.table.load or self._delays or self._answering.undecided or self._overtime.open:
+            if self.table.load or self._delays or self._answering.undecided or self._deadlines.overtime.open:
                 return
             replies, self._drain_waiters = self._drain_waiters, []
         for reply in replies:

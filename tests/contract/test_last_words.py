@@ -395,7 +395,7 @@ def test_a_child_that_cannot_tell_does_not_hold_up_the_error(task: CallableTask)
 def test_whatever_comes_while_the_child_is_asked_ends_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(overtime, "STACKS_GRACE", NEVER)
     with CallableTask(LAST_WORDS, kill_timeout=NEVER) as task:
-        asked = task._slot.traffic._overtime
+        asked = task._slot.traffic._deadlines.overtime
         for end in ("death", "cancel"):
             assert task.get("sleep", 0).result(T) == "slept"
             signal_child(task, signal.SIGSTOP)

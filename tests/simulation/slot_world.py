@@ -236,7 +236,7 @@ class SlotWorld(World):
             raise Violation("rule 6: a call waits although there is room")
         if state in OVER and (table.sent or table.waiting):
             raise Violation(f"rule 1: calls are left on a task that is {state.value}")
-        timers = self.slot.traffic._timers
+        timers = self.slot.traffic._deadlines.timers
         if self._pending(self.slot._timers.get("ladder")):
             return  # the child is being ended
         for number, call in table.sent.items():
@@ -296,7 +296,7 @@ class SlotWorld(World):
                 raise Violation(f"rule 1: {what}() never settles")
             reply.mark_seen()
         table = self.table
-        left = (table.load, table.sent, self.slot.traffic._timers, table.unread.events)
+        left = (table.load, table.sent, self.slot.traffic._deadlines.timers, table.unread.events)
         if any(left):
             raise Violation(f"rule 6: left at the end: {left}")
         if self.slot._reserve.births:

@@ -215,7 +215,7 @@ class WorkerWorld(World):
             raise Violation(f"rule 11: {self.living()} are left at the end")
         for task in (*self.worker, *self.gone):
             table = task._slot.traffic.table
-            left = (table.load, table.sent, task._slot.traffic._timers, table.unread.events)
+            left = (table.load, table.sent, task._slot.traffic._deadlines.timers, table.unread.events)
             if any(left) or task.state not in (State.STOPPED, State.FAILED):
                 raise Violation(f"rule 6: left at the end of {task!r}: {left}")
         if self.starts != self.exits:

@@ -1,0 +1,111 @@
+"""The time limits of the calls that one slot's child has, and of its heeding that it was told to give one up."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from relieve_py.calls import Call
+from relieve_py.endings import Endings
+from relieve_py.errors import CallTimeout
+from relieve_py.host import Deeds, Host
+from relieve_py.instructions import Instruction
+from relieve_py.line import Line
+from relieve_py.overtime import Overtime
+from relieve_py.supervisor import Supervisor, Timer
+from relieve_py.table import CallTable
+from relieve_py.tally import Tally
+
+
+class Deadlines:
+    """Those of one slot. Under its lock, unless it is said otherwise.
+
+    ``abandon(call, after)`` interrupts a call under the lock, and is False when there is nothing to interrupt;
+    ``left(call)`` is told without the lock that a call has left the slot.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        line: Line,
+        supervisor: Supervisor,
+        table: CallTable,
+        endings: Endings,
+        tally: Tally,
+        abandon: Callable[[Call, Deeds], bool],
+        left: Callable[[Call], object],
+    ) -> None:
+        self.timers: dict[int, Timer] = {}  # by number of what was sent
+        self.overtime = Overtime(host, line, supervisor, table.concurrency == 1, self._too_late, left)
+        self._host = host
+        self._life = host.life
+        self._line = line  # whose lock it is
+        self._supervisor = supervisor
+        self._table = table
+        self._endings = endings
+        self._tally = tally
+        self._abandon = abandon
+
+    def watch(self, call: Call, now: float) -> None:
+        """A call with a time limit was sent."""
+        assert call.timeout is not None
+        number = call.number
+        due = now + call.timeout
+        self.timers[number] = self._supervisor.at(due, self._deadline, call, number, self._life.generation)
+
+    def expect(self, call: Call, after: float, look: Callable[[Any, int, int], object]) -> None:
+        """Have a call that was sent looked at after so many seconds, on the I/O thread, unless it is over:
+        ``look(call, number, generation)``."""
+        due = self._supervisor.now() + after
+        self.timers[call.number] = self._supervisor.at(due, look, call, call.number, self._life.generation)
+
+    def interrupted(self, number: int) -> None:
+        """The child was told to give up the call with that number: replace it if it does not in time."""
+        self.forget(number)
+        due = self._supervisor.now() + self._life.kill_timeout
+        self.timers[number] = self._supervisor.at(due, self._still_there, number, self._life.generation)
+
+    def forget(self, number: int) -> None:
+        """The child has no call with that number any more."""
+        timer = self.timers.pop(number, None)
+        if timer is not None:
+            timer.cancel()
+
+    def clear(self) -> None:
+        """The child is dead."""
+        for timer in self.timers.values():
+            timer.cancel()
+        self.timers.clear()
+
+    def _deadline(self, call: Call, number: int, generation: int) -> None:
+        """I/O thread: the call's time is over."""
+        after: Deeds = []
+        with self._line.lock:
+            if generation != self._life.generation or call.number != number:
+                return
+            asked = self.overtime.ask()  # before it is interrupted, since it is to show where it was
+            if not self._abandon(call, after):
+                return
+            error = call.timed_out(self._life.name)
+            if asked:
+                self.overtime.add(call, number, error)
+                return
+        after.insert(0, functools.partial(self._too_late, call, error))
+        self._host.do(after)
+
+    def _too_late(self, call: Call, error: CallTimeout) -> None:
+        """Without the lock: it fails for that, unless its caller has cancelled it meanwhile."""
+        if call.reply.cancelled():
+            self._tally.was_cancelled()
+        self._endings.failed(call, error, lost=True)
+
+    def _still_there(self, number: int, generation: int) -> None:
+        """I/O thread: an interrupted call has not given up within kill_timeout."""
+
+        def decide(now: float) -> list[Instruction]:
+            if generation != self._life.generation or number not in self._table.sent:
+                return []
+            return self._life.force(now, "it did not answer an interrupt in time")
+
+        self._host.act(decide)
