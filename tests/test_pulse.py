@@ -41,7 +41,7 @@ class Server:
         self.owing = True
         self.answers = answers
         self.pulse: Pulse
-        self.pings = 0
+        self.pings = self.looks = 0
         self.given_up = False
 
     def owes(self) -> bool:
@@ -51,6 +51,9 @@ class Server:
         self.pings += 1
         if self.answers:
             self.pulse.heard()
+
+    def look_around(self) -> None:
+        self.looks += 1
 
     def give_up(self) -> None:
         self.given_up = True
@@ -73,11 +76,20 @@ def test_a_server_that_owes_an_answer_and_says_nothing_is_given_up_once() -> Non
     assert clock.timers == []
 
 
+def test_what_a_silent_server_should_tell_is_looked_for_once_it_had_time_to_answer() -> None:
+    server, clock = felt()
+    clock.pass_by(INTERVAL)
+    assert server.looks == 0
+    clock.pass_by(INTERVAL)
+    assert server.looks == 1
+
+
 def test_a_server_that_answers_is_left_alone_however_long_it_owes() -> None:
     server, clock = felt(answers=True)
     clock.pass_by(100 * INTERVAL * PATIENCE)
     assert not server.given_up
     assert server.pings > PATIENCE
+    assert server.looks == 0
 
 
 def test_nobody_looks_at_a_server_that_owes_nothing() -> None:

@@ -142,14 +142,17 @@ class Connection:
         return self.alive and (bool(self._launching) or any(child.doomed for child, _ in self._children.values()))
 
     def ping(self) -> None:
-        """Ask it whether it is there. What it has not told is looked up, as far as that can be done from here."""
+        """Ask it whether it is there."""
+        self._post(Frame(Kind.PING))
+
+    def look_around(self) -> None:
+        """It is busy, or frozen: tell of killed children that are dead, as far as that can be seen from here."""
         for number, (process, observer) in list(self._children.items()):
             status = process.status() if process.doomed and observer is not _NOBODY else None
             if status is not None:
                 self._children[number] = process, _NOBODY
                 process.kill_family()
                 self.supervisor.post(observer.exited, *_decode_status(status))
-        self._post(Frame(Kind.PING))
 
     def give_up(self) -> None:
         """It is frozen: a server that dies can be replaced, one that does nothing cannot."""

@@ -31,6 +31,10 @@ class Server(Protocol):
         """Ask it whether it is there. Any frame of it is an answer."""
         ...
 
+    def look_around(self) -> None:
+        """It has not answered the last time: what it should tell may be seen without it."""
+        ...
+
     def give_up(self) -> None:
         """It does not answer."""
         ...
@@ -70,5 +74,7 @@ class Pulse:
             self._looking = False
             self._server.give_up()
         else:
+            if self._silent > 1:
+                self._server.look_around()
             self._server.ping()
             self._again()
