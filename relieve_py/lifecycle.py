@@ -296,8 +296,8 @@ class Lifecycle:
         return [Emit("start", Started(task=self.name, pid=pid, restarts=self.restarts))]
 
     def ready(self, generation: int, exports: tuple[str, ...], now: float) -> list[Instruction]:
-        """The child says that it is ready."""
-        if generation != self.generation or self.state is not State.STARTING:
+        """The child says that it is ready; too late, if it is being ended because it was not."""
+        if generation != self.generation or self.state is not State.STARTING or self._start_error is not None:
             return []
         self.exports = exports
         self.was_ready, self._asked = True, False

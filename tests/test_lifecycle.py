@@ -274,6 +274,15 @@ def test_a_start_that_never_ends_is_a_start_error_that_names_the_option() -> Non
     assert "start_timeout" in str(refused.error)
 
 
+def test_a_child_that_is_ready_when_its_start_has_failed_is_ended_all_the_same() -> None:
+    life = life_of()
+    life.start(0.0)
+    life.timer("start", 1, 30.0)
+    assert life.ready(1, (), 30.1) == []
+    life.exited(1, None, signal.SIGKILL, 30.2)
+    assert life.state is State.FAILED
+
+
 def test_a_start_timer_does_nothing_once_ready() -> None:
     assert running().timer("start", 1, 30.0) == []
 
