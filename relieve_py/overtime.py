@@ -134,7 +134,8 @@ class Overtime:
         return birth.box.stacks() if birth is not None and birth.box is not None else None
 
     def _tidy(self) -> None:
-        """Under the lock: make room for the next stacks; these ones would only be taken for those of a later end."""
+        """Under the lock: make room for the next stacks; these ones would only be taken for those of a later end. Those
+        of a child that is being ended are of that end."""
         birth = self._line.birth
-        if birth is not None and birth.box is not None:
+        if birth is not None and birth.box is not None and self._host.life.forced is None:
             birth.box.forget_stacks()

@@ -359,6 +359,16 @@ def test_a_death_is_not_explained_by_where_the_child_was_before() -> None:
 
 
 @needs_dumps
+def test_what_a_child_tells_at_its_end_is_kept_for_that(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overtime, "STACKS_GRACE", 0.1)  # so that its end begins before the call fails
+    with CallableTask(LAST_WORDS, kill_timeout=0.08) as task:
+        exited = task.wait_for("exit")
+        too_late(task, "loop_in_c")
+        (exit,) = exited.result(T)
+    assert " in loop_in_c" in (exit.stacks or "")
+
+
+@needs_dumps
 def test_calls_that_run_at_once_tell_of_all_threads() -> None:
     with CallableTask(LAST_WORDS, concurrency=2) as task:
         begun = task.wait_for("hanging")
