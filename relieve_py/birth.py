@@ -149,6 +149,11 @@ class Birth:
         self.signal(DUMP_SIGNAL)
         return True
 
+    @property
+    def has_told_stacks(self) -> bool:
+        """True once it has begun to write them down."""
+        return self.box is not None and self.box.stacks() is not None
+
     def remains(self, signum: int | None, limits: Limits = NO_LIMITS) -> Remains:
         """What is known of the child once it was reaped. I/O thread only."""
         if self.box is None:

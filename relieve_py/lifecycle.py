@@ -71,6 +71,9 @@ _LEGAL: dict[State, frozenset[State]] = {
 STACKS_GRACE = 0.05
 """Seconds a child gets to write down its stacks before it is ended. Less: a loaded machine may not manage; more: every
 forced end takes longer."""
+STACKS_LONGER = 0.2
+"""Seconds that it gets, beside those, when it has not even begun by then. Less: a loaded machine may not manage; more:
+the forced end of a child that is stopped takes longer."""
 TERM_GRACE = 0.25
 """Seconds between SIGTERM and SIGKILL. Less: its own handlers of SIGTERM get no time; more: every forced end of a child
 that ignores SIGTERM takes longer."""

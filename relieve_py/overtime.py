@@ -9,13 +9,9 @@ from relieve_py.calls import Call
 from relieve_py.errors import CallTimeout
 from relieve_py.exits import Remains
 from relieve_py.host import Deeds, Host
-from relieve_py.lifecycle import STACKS_GRACE
+from relieve_py.lifecycle import STACKS_GRACE, STACKS_LONGER
 from relieve_py.line import Line
 from relieve_py.supervisor import Supervisor
-
-LONGER = 0.2
-"""Seconds that a child gets, beside STACKS_GRACE, which has not even begun by then. Less: a loaded machine may not
-manage; more: over a child that is stopped, a call fails later."""
 
 
 class _Late:
@@ -41,7 +37,7 @@ class Overtime:
 
     The child is asked for its stacks before it is interrupted, by a signal that its main thread takes first, whatever
     that runs. So when what ran there is over, the stacks are written: nothing has to look for them. What does not give
-    up, and what runs in another thread, is given STACKS_GRACE, and LONGER if nothing is written by then.
+    up, and what runs in another thread, is given STACKS_GRACE, and STACKS_LONGER if nothing is written by then.
     """
 
     def __init__(
@@ -109,7 +105,7 @@ class Overtime:
                 return
             stacks = self._stacks()
             if stacks is None and not last:
-                self._supervisor.at(self._supervisor.now() + LONGER, self._finish, late, True)
+                self._supervisor.at(self._supervisor.now() + STACKS_LONGER, self._finish, late, True)
                 return
             del self._late[late.number]
             if not self._late:

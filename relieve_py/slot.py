@@ -38,7 +38,7 @@ from relieve_py.instructions import (
     Refuse,
     Settle,
 )
-from relieve_py.lifecycle import Lifecycle, State, signal_name
+from relieve_py.lifecycle import STACKS_LONGER, Lifecycle, State, signal_name
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
@@ -105,6 +105,7 @@ class Slot:
         self._timers: dict[str, Timer] = {}
         self._start_waiters: list[Reply] = []
         self._stop_waiters: list[Reply] = []
+        self._telling: Birth | None = None  # the child that was asked for its stacks before it is ended
         self._births = Births(self, self._line, supervisor, recipe, limits)
         self._reload = Reload(self, owner, self._line, supervisor, serializer, recipe)
         self._reserve = Reserve(
@@ -292,8 +293,8 @@ class Slot:
             case Ping():
                 self._line.post(Frame(Kind.PING))
             case DumpStacks():
-                if self._line.birth is not None:
-                    self._line.birth.ask_for_stacks()
+                birth = self._line.birth
+                self._telling = birth if birth is not None and birth.ask_for_stacks() else None
                 log_later(logging.WARNING, "task %r: %s; its child is ended", self.life.name, self.life.forced)
             case Kill(_, signum):
                 log_later(logging.DEBUG, "task %r: %s to its child", self.life.name, signal_name(signum))
@@ -308,8 +309,18 @@ class Slot:
         if name == "heartbeat":
             heard = self._line.take_sign_of_life()
             self.act(lambda now: self.life.beat(generation, heard, now))
-        else:
+        elif not (name == "ladder" and self._still_tells(generation)):
             self.act(lambda now: self.life.timer(name, generation, now))
+
+    def _still_tells(self, generation: int) -> bool:
+        """Whether the child that is to be ended gets longer, once, to write down its stacks: it has not even begun."""
+        with self._lock:
+            telling, self._telling = self._telling, None
+            if telling is None or telling is not self._line.birth or telling.has_told_stacks:
+                return False
+            due = self._supervisor.now() + STACKS_LONGER
+            self._timers["ladder"] = self._supervisor.at(due, self._on_timer, "ladder", generation)
+            return True
 
     def _refuse(self, error: RelieveError, after: Deeds) -> None:
         self.traffic.refuse(error, after)
