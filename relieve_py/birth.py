@@ -161,7 +161,8 @@ class Birth:
         limit = self.exceeded
         if limit is None and signum == signal.SIGXCPU and limits.cpu_seconds is not None:
             limit = "cpu_seconds"
-        riddle = signum == signal.SIGKILL and not self._killed
+        # What has hung up may have been dying by the kernel's hand before this library sent its signal.
+        riddle = signum == signal.SIGKILL and (self.hung_up or not self._killed)
         outlet = self.cradle.outlet
         out, err = (outlet.last_lines(name) if outlet is not None else None for name in ("stdout", "stderr"))
         return Remains(
