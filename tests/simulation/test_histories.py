@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from slot_world import SlotWorld
 from worlds import World, inhabited
 
+from relieve_py.deadlines import Deadlines
 from relieve_py.endings import Endings
 from relieve_py.lifecycle import Lifecycle
 from relieve_py.table import CallTable
@@ -150,7 +151,7 @@ def forgets_the_error(patch: pytest.MonkeyPatch) -> None:
 
 
 def never_gives_up(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Traffic, "_still_there", lambda self, number, generation: None)
+    patch.setattr(Deadlines, "_still_there", lambda self, number, generation: None)
 
 
 MUTANTS = (
