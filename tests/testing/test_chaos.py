@@ -100,8 +100,9 @@ def test_corrupt_costs_the_child_its_life_and_the_call_its_answer() -> None:
 
 def test_a_stopped_child_is_replaced_when_its_call_has_a_timeout() -> None:
     with Chaos(stop=1.0) as chaos, CallableTask(WORK, kill_timeout=0.05) as task:
-        stopped = task.pid
+        stopped, replaced = task.pid, task.wait_for("ready")
         assert isinstance(task.options(timeout=0.05).get("same", 1).exception(10), CallTimeout)
+        replaced.result(10)  # else the time of the next call may pass before it has a child
         assert isinstance(task.options(timeout=0.05).get("same", 1).exception(10), CallTimeout)
         assert chaos.counts.stops == 2
         assert task.pid != stopped
