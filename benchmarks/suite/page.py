@@ -116,7 +116,10 @@ def scale(results: Results) -> str:
         for who, points in points_of(results["figures"], series).items():
             if is_ours(who):
                 told = "; ".join(f"{place:,.0f}: {number(value)}" for place, value in points)
-                lines.append((f"{METRICS[series].title}, {METRICS[series].unit} by {METRICS[series].along}", told))
+                which = "" if who == OURS else f" ({who})"
+                lines.append(
+                    (f"{METRICS[series].title}{which}, {METRICS[series].unit} by {METRICS[series].along}", told)
+                )
     return rows("of relieve | ", *lines)
 
 

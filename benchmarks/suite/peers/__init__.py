@@ -10,6 +10,7 @@ PLACES = {
     "raw": "raw:Raw",
     "relieve": "relieve:Relieve",
     "relieve worker": "relieve:RelieveWorker",
+    "relieve same child": "relieve:RelieveSameChild",
     "relieve spares": "relieve:RelieveSpares",
     "relieve fork": "relieve:RelieveFork",
     "relieve spawn": "relieve:RelieveSpawn",

@@ -18,12 +18,14 @@ class Relieve(Peer):
     promises = True
     launcher = "forkserver"
     least_of_a_worker = 2
-
+    strategy = "round-robin"
     spares = 0
 
     def open(self) -> None:
         task = CallableTask(functions.__file__, launcher=self.launcher, spares=self.spares)
-        self.pool: Any = task if self.children < self.least_of_a_worker else CloudWorker(task, size=self.children)
+        self.pool: Any = task
+        if self.children >= self.least_of_a_worker:
+            self.pool = CloudWorker(task, size=self.children, strategy=self.strategy)
         self.pool.start()
 
     def close(self) -> None:
@@ -52,6 +54,13 @@ class RelieveWorker(Relieve):
 
     can = frozenset({"trip", "tasks"})
     least_of_a_worker = 1
+
+
+class RelieveSameChild(RelieveWorker):
+    """With calls that go to one child as long as that is idle, so that it stays warm whatever others are there."""
+
+    can = frozenset({"tasks"})
+    strategy = "idle-first"
 
 
 class RelieveSpares(Relieve):
