@@ -337,7 +337,10 @@ class Traffic:
         after: Deeds = []
         table = self.table
         with self._line.lock:
-            known, self._at_hand = frame.number in table.sent, call
+            known = frame.number in table.sent
+            if table.sent.get(frame.number) is not call:  # it was given up since that was looked up
+                call = None
+            self._at_hand = call
             table.finish(frame.number)
             if call is not None:
                 if well and call.mode < Mode.EVENT:

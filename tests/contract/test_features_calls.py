@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import threading
 import time
 import traceback
@@ -12,7 +13,16 @@ import kitchen as kitchen_module
 import pytest
 from support import KITCHEN, T
 
-from relieve_py import CallableTask, CallTimeout, CloudWorker, MethodNotFound, RemoteError, RetryPolicy
+from relieve_py import (
+    CallableTask,
+    CallCancelled,
+    CallTimeout,
+    CloudWorker,
+    MethodNotFound,
+    RemoteError,
+    Reply,
+    RetryPolicy,
+)
 
 
 @pytest.mark.feature(23)
@@ -212,3 +222,24 @@ def test_what_a_forgotten_call_raises_is_an_error_event_and_else_a_log_record(ca
 def test_large_arguments_and_results_arrive_whole(served: CallableTask) -> None:
     data = bytes(range(256)) * 40_000
     assert served.get("echo", data).result(T) == data
+
+
+def test_a_call_that_is_cancelled_while_its_answer_is_at_hand_leaves_once() -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=1) as worker:
+        (task,) = worker
+        answering, made = task._slot.traffic._answering, queue.SimpleQueue[Reply]()
+        over = answering._over
+
+        def late(*answer: Any) -> None:
+            made.get(timeout=T).cancel()
+            over(*answer)
+
+        answering._over = late  # type: ignore[method-assign]
+        reply = worker.get("module_name")
+        made.put(reply)
+        with pytest.raises(CallCancelled):
+            reply.result(T)
+        worker.drain(T).result(T)
+        answering._over = over  # type: ignore[method-assign]
+        assert worker._dispatcher.backlog.out == 0
+        assert worker.get("module_name").result(T) == "kitchen"
