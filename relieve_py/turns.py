@@ -25,9 +25,7 @@ class Wake:
         self.made_in = copies.here
         self.of_main = threading.current_thread() is threading.main_thread()
         self.polling = False  # what runs on its thread meanwhile is a signal handler
-        self._fd = -1  # what else was waited for last
-        self._poll = select.poll()
-        self._poll.register(self._read, select.POLLIN)
+        self._polled = -1, select.poll()  # what was waited for last, and what waits for that and for news
 
     def set(self) -> None:
         """Wake it, now or when it next waits."""
@@ -43,14 +41,14 @@ class Wake:
         """Which can be read of its own descriptor and ``fd``, as ``poll`` tells it.
 
         ``stand_aside()`` is called by a signal handler that waits, too."""
-        if fd != self._fd:  # most often it is that of the last wait; what was closed meanwhile is asked for no more
-            if self._fd >= 0:
-                self._poll.unregister(self._fd)
-            self._fd = fd
-            self._poll.register(fd, select.POLLIN)
+        if fd != self._polled[0]:  # most often it is that of the last wait
+            poll = select.poll()
+            poll.register(self._read, select.POLLIN)
+            poll.register(fd, select.POLLIN)
+            self._polled = fd, poll  # in one step: Ctrl-C in the middle of this must leave nobody deaf
         self.polling, of_thread.stand_aside = True, stand_aside
         try:
-            return self._poll.poll(seconds * 1000)
+            return self._polled[1].poll(seconds * 1000)
         finally:
             self.polling, of_thread.stand_aside = False, None
 

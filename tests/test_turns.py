@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 import time
 from collections.abc import Iterator
@@ -254,3 +255,28 @@ def test_a_forked_process_does_not_wake_its_parent(pipe: tuple[int, int]) -> Non
     turns.wait(pipe[0], lambda: bool(looks.append(1)), lambda: True, start + 0.02)
     turns.leave_place()
     assert len(looks) <= 2, "the copy's nudge woke this process"
+
+
+def test_a_wait_that_was_interrupted_while_it_began_leaves_the_next_one_whole(
+    pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, write = pipe
+    wake, poll, interrupt = Wake(), select.poll, [KeyboardInterrupt]
+
+    class Interrupted:
+        """Ctrl-C comes when that descriptor is about to be waited for, once."""
+
+        def __init__(self) -> None:
+            self._poll = poll()
+            self.poll = self._poll.poll
+
+        def register(self, fd: int, events: int) -> None:
+            if fd == read and interrupt:
+                raise interrupt.pop()
+            self._poll.register(fd, events)
+
+    monkeypatch.setattr(select, "poll", Interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        wake.wait(read, 0, None)
+    os.write(write, b"x")
+    assert wake.wait(read, 5, None) == [(read, select.POLLIN)]
