@@ -142,9 +142,14 @@ class Birth:
         if self.process is not None:
             self.process.signal(signum)
 
+    @property
+    def can_tell_stacks(self) -> bool:
+        """True when the child writes down its stacks once it is asked."""
+        return self.box is not None and self.box.welcomes_dump
+
     def ask_for_stacks(self) -> bool:
-        """Have the child write down its stacks, which takes it a moment; False when it cannot."""
-        if DUMP_SIGNAL is None or self.box is None or not self.box.welcomes_dump:
+        """Have the child write down its stacks, whatever it does, which takes it a moment; False when it cannot."""
+        if DUMP_SIGNAL is None or not self.can_tell_stacks:
             return False
         self.signal(DUMP_SIGNAL)
         return True

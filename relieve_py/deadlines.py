@@ -16,12 +16,14 @@ from relieve_py.overtime import Overtime
 from relieve_py.supervisor import Supervisor, Timer
 from relieve_py.table import CallTable
 from relieve_py.tally import Tally
+from relieve_py.wire import TELL
 
 
 class Deadlines:
     """Those of one slot. Under its lock, unless it is said otherwise.
 
-    ``abandon(call, after)`` interrupts a call under the lock, and is False when there is nothing to interrupt;
+    ``abandon(call, after, flags)`` interrupts a call under the lock, by a CANCEL frame with those flags, and is False
+    when there is nothing to interrupt;
     ``left(call)`` is told without the lock that a call has left the slot.
     """
 
@@ -33,11 +35,11 @@ class Deadlines:
         table: CallTable,
         endings: Endings,
         tally: Tally,
-        abandon: Callable[[Call, Deeds], bool],
+        abandon: Callable[[Call, Deeds, int], bool],
         left: Callable[[Call], object],
     ) -> None:
         self.timers: dict[int, Timer] = {}  # by number of what was sent
-        self.overtime = Overtime(host, line, supervisor, table.concurrency == 1, self._too_late, left)
+        self.overtime = Overtime(host, line, supervisor, self._too_late, left)
         self._host = host
         self._life = host.life
         self._line = line  # whose lock it is
@@ -84,11 +86,11 @@ class Deadlines:
         with self._line.lock:
             if generation != self._life.generation or call.number != number:
                 return
-            asked = self.overtime.ask()  # before it is interrupted, since it is to show where it was
-            if not self._abandon(call, after):
+            tells = self.overtime.begin()
+            if not self._abandon(call, after, TELL if tells else 0):
                 return
             error = call.timed_out(self._life.name)
-            if asked:
+            if tells:
                 self.overtime.add(call, number, error)
                 return
         after.insert(0, functools.partial(self._too_late, call, error))

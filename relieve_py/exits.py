@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 
 import attrs
 
@@ -11,6 +12,7 @@ SHOWN_LINES = 10
 """Lines of its output that the traceback of an error shows; the whole of what was kept is an attribute of the error."""
 SHOWN_STACK = 20
 """Lines of a stack that it shows."""
+_THREAD = re.compile(r"(Current thread|Thread) 0x")
 _PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
 
 
@@ -85,13 +87,16 @@ NOTHING = Remains()
 
 
 def current_stack(stacks: str) -> list[str]:
-    """The lines of the last stack that was asked for, or that crashed: of the thread that got the signal, down to where
-    this library called it."""
+    """The lines of the last stack that was asked for, or that crashed: of the thread that did, or else the main thread,
+    down to where this library called it."""
     lines = stacks.splitlines()
     begins = [number for number, line in enumerate(lines) if line.startswith("Current thread ")]
     if not begins:
         return lines
     stack = list(itertools.takewhile(bool, lines[begins[-1] :]))
+    if all(_PACKAGE in line for line in stack[1:]):  # this library wrote it, in a thread of its own
+        main = max(number for number, line in enumerate(lines) if _THREAD.match(line))  # faulthandler's last
+        stack = list(itertools.takewhile(bool, lines[main:]))
     theirs = next((number for number, line in enumerate(stack) if number > 0 and _PACKAGE not in line), len(stack))
     ours = next((number for number, line in enumerate(stack) if number > theirs and _PACKAGE in line), len(stack))
     return stack[:ours]

@@ -140,8 +140,8 @@ class TaskOptions:
     """What a child may use at most; None is no limit."""
     dump_stacks: bool = attrs.field(default=True)
     """Have a child write down its stacks, for the error, when a call passes its ``timeout``, and before it is ended
-    because it does not react. It is asked by a real-time signal (``relieve_py.blackbox.DUMP_SIGNAL``), so not where
-    there are none (macOS)."""
+    because it does not react. One that lets no other thread run is asked by a real-time signal
+    (``relieve_py.blackbox.DUMP_SIGNAL``); where there are none (macOS), no child is asked."""
 
     threads: int | None = attrs.field(default=None)
     """Threads that each numerical library in a child (OpenMP, OpenBLAS, MKL, ...) may start, set by its variable, such

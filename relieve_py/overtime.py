@@ -13,6 +13,9 @@ from relieve_py.lifecycle import STACKS_GRACE, STACKS_LONGER
 from relieve_py.line import Line
 from relieve_py.supervisor import Supervisor
 
+LAST_LOOK = 3
+"""How often it is looked for what a child writes, before its call fails without."""
+
 
 class _Late:
     """A call that the child was told to give up, and that fails in a moment. Whatever the child still answers, its time
@@ -35,9 +38,9 @@ class _Late:
 class Overtime:
     """Those of one slot.
 
-    The child is asked for its stacks before it is interrupted, by a signal that its main thread takes first, whatever
-    that runs. So when what ran there is over, the stacks are written: nothing has to look for them. What does not give
-    up, and what runs in another thread, is given STACKS_GRACE, and STACKS_LONGER if nothing is written by then.
+    The child writes its stacks down before it interrupts the call. So when that is over, they are there: nothing has to
+    look for them. What does not give up is given STACKS_GRACE. If nothing is written by then, C code may hold the GIL:
+    the child is asked again, by a signal, and is given the same again, and STACKS_LONGER if nothing is written yet.
     """
 
     def __init__(
@@ -45,36 +48,33 @@ class Overtime:
         host: Host,
         line: Line,
         supervisor: Supervisor,
-        alone: bool,
         fail: Callable[[Call, CallTimeout], object],
         ended: Callable[[Call], object],
     ) -> None:
         self._host = host
         self._line = line  # whose lock it is
         self._supervisor = supervisor
-        self._alone = alone  # the child runs one call after the other, in its main thread
         self._fail = fail
         self._ended = ended
         self._late: dict[int, _Late] = {}  # by number, as long as stacks may still come for it
         self._asked: set[int] = set()  # calls over which the child was asked, while it has them
         self.open = 0  # calls that have not failed yet
 
-    def ask(self) -> bool:
-        """Under the lock: have the child write its stacks down; False when it cannot."""
+    def begin(self) -> bool:
+        """Under the lock: the child is about to be told to give up a call. False when it writes no stacks down."""
         birth = self._line.birth
-        if birth is None:
+        if birth is None or not birth.can_tell_stacks:
             return False
-        if self._late:  # it is about to
-            return True
-        self._tidy()
-        return birth.ask_for_stacks()
+        if not self._late:
+            self._tidy()
+        return True
 
     def add(self, call: Call, number: int, error: CallTimeout) -> None:
-        """Under the lock: the child was asked, and told to give up that call, which fails in a moment."""
+        """Under the lock: the child was told to give up that call, which fails in a moment, and where it is."""
         late = self._late[number] = _Late(call, number, error)
         self._asked.add(number)
         self.open += 1
-        self._supervisor.at(self._supervisor.now() + STACKS_GRACE, self._finish, late)
+        self._look_again(late, STACKS_GRACE, 1)
 
     def over(self, number: int) -> None:
         """The child is done with a call that nobody waits for any more."""
@@ -83,7 +83,7 @@ class Overtime:
         with self._line.lock:
             self._asked.discard(number)
             late = self._late.get(number)
-            told = late is not None and self._alone and self._stacks() is not None  # not if it ended by itself just now
+            told = late is not None and self._stacks() is not None  # not if it ended by itself just now
             if not self._late:
                 self._tidy()
         if told:
@@ -98,14 +98,19 @@ class Overtime:
         self._late.clear()
         self._asked.clear()
 
-    def _finish(self, late: _Late, last: bool = False) -> None:
-        """I/O thread: it has written what it will, unless that was seen before."""
+    def _look_again(self, late: _Late, after: float, look: int) -> None:
+        self._supervisor.at(self._supervisor.now() + after, self._finish, late, look)
+
+    def _finish(self, late: _Late, look: int = 0) -> None:
+        """I/O thread: it has written what it will, unless that was seen before, or there is no sign of it yet."""
         with self._line.lock:
             if self._late.get(late.number) is not late:
                 return
             stacks = self._stacks()
-            if stacks is None and not last:
-                self._supervisor.at(self._supervisor.now() + STACKS_LONGER, self._finish, late, True)
+            if stacks is None and look < LAST_LOOK:
+                if look == 1 and self._line.birth is not None:
+                    self._line.birth.ask_for_stacks()
+                self._look_again(late, STACKS_GRACE if look == 1 else STACKS_LONGER, look + 1)
                 return
             del self._late[late.number]
             if not self._late:

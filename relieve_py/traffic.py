@@ -315,14 +315,14 @@ class Traffic:
         """Somebody waits for the call without reading."""
         self._line.attend()
 
-    def _abandon(self, call: Call, after: Deeds) -> bool:
+    def _abandon(self, call: Call, after: Deeds, flags: int = 0) -> bool:
         """Under the lock: interrupt a sent call, and replace the child if it does not give up in time."""
         if call.within is not None:
             return self._chunking.drop(call)
         number = self.table.abandon(call)
         if not number:
             return False
-        self._line.post(Frame(Kind.CANCEL, number))
+        self._line.post(Frame(Kind.CANCEL, number, flags=flags))
         self._deadlines.interrupted(number)
         after.append(lambda: self.left(call))
         return True

@@ -40,6 +40,9 @@ items; less: less memory."""
 FED_ERROR, FED_OVER = 1, 2
 """Flags of a FED frame: its payload is the error of what produces the items; or the call is over."""
 
+TELL = 1
+"""Flag of a CANCEL frame: first write down where every thread is."""
+
 LENT, WISH = 0x80, 0x40
 """Flags of any frame to or from a child: its large parts lie in a segment; or would, if there were one. See lending."""
 
@@ -52,7 +55,7 @@ class Kind(IntEnum):
 
     BOOT = 1  # parent: what to load and how to start it
     CALL = 2  # parent: run a function; flags say whether its value, its items or nothing is wanted
-    CANCEL = 3  # parent: interrupt or drop that call
+    CANCEL = 3  # parent: interrupt or drop that call; flags say whether to tell first where it is
     CREDIT = 4  # parent: that stream may send so many more items
     EVENT = 5  # both: a named event
     DELIVERED = 6  # both: the event with that number has arrived

@@ -35,6 +35,11 @@ class LastWords:
             self.dump_on(DUMP_SIGNAL)
             self.numbers[WELCOMES] = 1
 
+    def tell_stacks(self) -> None:
+        """Write down where every thread is. It holds the GIL, so no thread moves on meanwhile, as one may while the
+        handler of a signal looks at it."""
+        faulthandler.dump_traceback(self._fd)
+
     def dump_on(self, signum: int, chain: bool = False) -> None:
         """Have that signal write the stacks, and with ``chain`` do then what it does anyway."""
         faulthandler.register(signum, self._fd, chain=chain)

@@ -40,7 +40,7 @@ from relieve_py.lending import LendingChild
 from relieve_py.serializers import Payload, PickleSerializer, Serializer, decode, encode
 from relieve_py.telling import error_payload
 from relieve_py.texts import pack
-from relieve_py.wire import Frame, Kind
+from relieve_py.wire import TELL, Frame, Kind
 
 if TYPE_CHECKING:
     from relieve_py.child.concurrent import ConcurrentCaller
@@ -261,6 +261,8 @@ class Child:
 
     def _cancel(self, frame: Frame) -> bool:
         """True when the main thread has to be woken."""
+        if frame.flags & TELL:
+            self._last_words.tell_stacks()
         if len(frame.payload):
             return self._caller.cancel_piece(frame.number, int.from_bytes(frame.payload, "little"))
         return self._caller.cancel(frame.number)

@@ -12,6 +12,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from subprocess import Popen
+from typing import Any
 
 import pytest
 from processes import signal_child
@@ -291,10 +292,9 @@ def test_the_stacks_of_a_child_that_hangs_can_be_asked_for(task: CallableTask, h
 
 @needs_dumps
 def test_a_child_that_is_ended_because_it_does_not_react_is_asked(task: CallableTask) -> None:
-    exited = task.wait_for("exit")
-    with pytest.raises(CallTimeout):
-        task.options(timeout=0.1).get("loop_in_c").result(T)
-    (exit,) = exited.result(T)
+    exits = heard(task, "exit")
+    too_late(task, "loop_in_c")
+    (exit,) = exits.wait(1)[-1]
     assert exit.forced
     assert " in loop_in_c" in "".join(current_stack(exit.stacks))
 
@@ -315,24 +315,34 @@ def test_a_call_whose_task_is_stopped_over_it_tells_where_it_was(task: CallableT
 NEVER = 1e6  # seconds
 
 
-def too_late(task: CallableTask, method: str) -> CallTimeout:
-    """The error of a call that hangs; its time is not over before it does."""
+def too_late(face: CallableTask | CloudWorker, *methods: str, hangs: int = 0, **options: Any) -> list[BaseException]:
+    """The errors of calls that are made at once, and hang; their time is not over before all of them do, or they have
+    hung so many times."""
     seconds = 0.05
     while True:
         seconds *= 2
-        hanging = task.wait_for("hanging")
-        error = task.options(timeout=seconds).get(method).exception(T)
-        assert isinstance(error, CallTimeout)
-        if hanging.done():
-            return error
+        hanging, marked = heard(face, "hanging"), face.wait_for("mark")
+        replies = [face.options(timeout=seconds, **options).get(method) for method in methods]
+        errors = [reply.exception(T) for reply in replies]
+        face.get("mark").result(T)
+        marked.result(T)  # what was sent before is handled before
+        face.off("hanging", hanging)
+        if len(hanging) == (hangs or len(methods)):
+            return [error for error in errors if error is not None]
+
+
+def stacks_of(error: BaseException) -> str:
+    """Where the child was when the time of a call was over."""
+    assert isinstance(error, CallTimeout)
+    return error.stacks or ""
 
 
 @needs_dumps
 @pytest.mark.parametrize("how", ["loop_in_c", "sleep"])
 def test_a_call_that_takes_too_long_tells_where_the_child_was(task: CallableTask, how: str) -> None:
-    error = too_late(task, how)
-    assert f" in {how}" in "".join(current_stack(error.stacks or ""))
-    assert "Thread 0x" in (error.stacks or ""), "of every thread"
+    (error,) = too_late(task, how)
+    assert f" in {how}" in "".join(current_stack(stacks_of(error)))
+    assert "Thread 0x" in stacks_of(error), "of every thread"
     assert f" in {how}" in "".join(error.__notes__)
 
 
@@ -341,9 +351,9 @@ def test_a_call_that_takes_too_long_tells_where_the_child_was(task: CallableTask
 def test_it_fails_as_soon_as_the_child_has_told(monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     monkeypatch.setattr(overtime, "STACKS_GRACE", NEVER)
     with CallableTask(LAST_WORDS) as task, CloudWorker(CallableTask(LAST_WORDS), size=1, retries=1) as worker:
-        assert f" in {how}" in (too_late(task, how).stacks or "")
+        assert f" in {how}" in stacks_of(*too_late(task, how))
         task.drain(T).result(T)
-        again = worker.options(timeout=0.1, retries=RetryPolicy(max=1)).get(how).exception(T)
+        (again,) = too_late(worker, how, hangs=2, retries=RetryPolicy(max=1))
         assert isinstance(again, RetriesExhausted)
         assert [f" in {how}" in (cause.stacks or "") for cause in again.causes] == [True, True]
         worker.drain(T).result(T)
@@ -353,7 +363,7 @@ def test_it_fails_as_soon_as_the_child_has_told(monkeypatch: pytest.MonkeyPatch,
 def test_a_death_is_not_explained_by_where_the_child_was_before() -> None:
     with CallableTask(LAST_WORDS) as task:
         for _ in range(3):
-            stacks = too_late(task, "loop_in_python").stacks or ""
+            stacks = stacks_of(*too_late(task, "loop_in_python"))
             assert stacks.count("Current thread") == 1, "and of no earlier call"
         assert died(task, "say_all_and_die").stacks is None
 
@@ -371,20 +381,16 @@ def test_what_a_child_tells_at_its_end_is_kept_for_that(monkeypatch: pytest.Monk
 @needs_dumps
 def test_calls_that_run_at_once_tell_of_all_threads() -> None:
     with CallableTask(LAST_WORDS, concurrency=2) as task:
-        begun = task.wait_for("hanging")
-        replies = [task.options(timeout=0.3).get(how) for how in ("loop_in_python", "burn")]
-        late = [reply.exception(T) for reply in replies]
-        begun.result(T)
-        for error in late:
-            assert isinstance(error, CallTimeout)
-            assert " in loop_in_python" in (error.stacks or "")
-            assert " in burn" in (error.stacks or "")
+        for error in too_late(task, "loop_in_python", "burn"):
+            assert " in loop_in_python" in stacks_of(error)
+            assert " in burn" in stacks_of(error)
         assert died(task, "say_all_and_die").stacks is None
 
 
 def test_a_call_that_takes_too_long_tells_nothing_where_that_is_declined(launcher: str) -> None:
     with CallableTask(LAST_WORDS, launcher=launcher, dump_stacks=False) as task:
-        error = too_late(task, "sleep")
+        (error,) = too_late(task, "sleep")
+        assert isinstance(error, CallTimeout)
         assert error.stacks is None
         assert not hasattr(error, "__notes__")
 

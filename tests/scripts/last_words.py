@@ -108,6 +108,10 @@ def sleep(seconds=60):
     return "slept"
 
 
+def mark():
+    ipc.send("mark")
+
+
 def eat(megabytes):
     """Has that much memory, until it is told to stop."""
     eaten = [bytearray(b"x") * (1 << 20) for _ in range(megabytes)]
@@ -127,5 +131,6 @@ def open_all():
 
 
 def burn():
+    ipc.send("hanging")
     while True:
         sum(range(10_000))
