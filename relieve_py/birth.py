@@ -118,7 +118,6 @@ class Birth:
         self.process: Process | None = None
         self.leaving = False  # it said so
         self.hung_up = False  # the channel has ended and is not watched any more
-        self.ready: tuple[str, ...] | None = None  # what it exports, while its launcher has yet to say that it exists
         self.exceeded: str | None = None  # the limit for which it is ended
         self.held_up_by: str | None = None  # what its launch has to wait for
         self.reaped = False

@@ -131,11 +131,10 @@ class Births:
                 birth.signal(self._pending_signal)
             if self._host.guard is not None:
                 self._host.guard.attend()
-            names, birth.ready = birth.ready, None
-            launched = life.launched(birth.generation, birth.process.pid, now)
-            return launched if names is None else [*launched, *life.ready(birth.generation, names, now)]
+            return life.launched(birth.generation, birth.process.pid, now)
 
         self._host.act(decide)
+        self._line.born(birth)
         self._host.traffic.pump()
 
     def unborn(self, birth: Birth, error: Exception) -> None:

@@ -63,11 +63,19 @@ class Line:
     # -- one child's channel -----------------------------------------------------------------------
 
     def open(self, birth: Birth) -> None:
-        """Under the lock: this child's channel is the line now."""
+        """Under the lock: this child's channel is the line now. It is read once the launcher has told that the child
+        exists, which it may do later than the child speaks."""
         self.birth = birth
         self._parked = False
         self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
         birth.channel.attend(functools.partial(self._supervisor.post, self._tend, birth))
+        self._update_interest()
+
+    def born(self, birth: Birth) -> None:
+        """The child exists."""
+        with self.lock:
+            if birth is self.birth:
+                self._update_interest()
 
     def close(self, birth: Birth) -> None:
         """Let go of the child."""
@@ -100,7 +108,7 @@ class Line:
         """Under the lock: the I/O thread reads unless a caller does, and writes while something is left to write."""
         birth = self.birth
         if birth is not None and not birth.hung_up:
-            read, write = not self._parked, birth.channel.queued > 0
+            read, write = birth.process is not None and not self._parked, birth.channel.queued > 0
             self._supervisor.interest(birth.channel.fileno(), read, write)
 
     # -- callers that read -------------------------------------------------------------------------
@@ -227,6 +235,8 @@ class Line:
                 if birth.channel.flush():
                     self._update_interest()
                 self._sign_of_life |= birth.channel.queued < queued
+            if birth.process is None:
+                return
             if self._turns.caller_reads and not self._shared:
                 self._parked = True  # until it leaves its place
                 self._update_interest()

@@ -421,7 +421,7 @@ class Slot:
             case Kind.READY:
                 names = exports_of(frame)
                 self.traffic.keeper.fresh()
-                self.act(lambda now: self._ready(birth, names, now))
+                self.act(lambda now: self.life.ready(birth.generation, names, now))
             case Kind.FAILED:
                 error = start_error_of(self._serializer, frame, self.life.name)
                 self.act(lambda now: self.life.start_failed(birth.generation, error, now))
@@ -436,13 +436,6 @@ class Slot:
             case _:
                 raise ProtocolError(f"a child must not send a frame of kind {frame.kind}")
         self.traffic.pump()
-
-    def _ready(self, birth: Birth, names: tuple[str, ...], now: float) -> list[Instruction]:
-        """Under the lock. The launcher's news comes another way, and may be later than the child's own."""
-        if self.life.pid is None:
-            birth.ready = names
-            return []
-        return self.life.ready(birth.generation, names, now)
 
     def hung_up(self, birth: Birth) -> None:
         """The channel has ended. Most likely the child has, too; if not, it is killed in a moment."""

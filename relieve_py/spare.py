@@ -137,9 +137,8 @@ class Spare:
     # -- what becomes of the launch ----------------------------------------------------------------
 
     def born(self, birth: Birth) -> None:
-        """The child exists. That may be told later than that it is ready."""
-        if self.ready:
-            self._settled(self)
+        """The child exists."""
+        self._line.born(birth)
 
     def unborn(self, birth: Birth, error: Exception) -> None:
         """The system would not make it."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from support import KITCHEN, T
+from support import KITCHEN, T, script
 
-from relieve_py import CallableTask, State
+from relieve_py import CallableTask, ScriptTask, StartError, State
 from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.forkserver import ForkserverLauncher
 from relieve_py.supervisor import shared
@@ -51,3 +51,21 @@ def test_a_task_is_ready_once_its_child_is_known(caplog: pytest.LogCaptureFixtur
     task.stop().result(T)
     assert told == [("start", pid), ("ready", pid), ("start", last), ("ready", last)]
     assert not [record for record in caplog.records if record.levelname in ("ERROR", "CRITICAL")]
+
+
+def test_what_a_child_says_is_heard_once_it_is_known() -> None:
+    task = ScriptTask(script("waits.py"), launcher=LateLauncher(), restart=False)
+    heard: list[tuple[int, int | None]] = []
+    task.on("running", lambda pid: heard.append((pid, task.pid)))
+    running = task.wait_for("running")
+    task.start()
+    (pid,) = running.result(T)
+    task.send("leave", 9).result(T)
+    assert task.wait().result(T).code == 9
+    assert heard == [(pid, pid)]
+
+
+def test_one_that_is_over_before_it_is_known_has_its_say() -> None:
+    task = CallableTask(script("no_such.py"), launcher=LateLauncher())
+    with pytest.raises(StartError, match=r"no_such"):
+        task.start().result(T)
