@@ -171,7 +171,7 @@ class Call:
         self.priority = options.priority
         self.script = options.script
         self.number = 0  # on the channel it was sent on; 0 while it is with no child
-        self.causes: list[BaseException] = []
+        self.causes: tuple[BaseException, ...] = ()
         self.deaths = 0
         self.feeds: tuple[Feed, ...] = ()
         self.home: Home | None = None

@@ -112,7 +112,7 @@ class Chunk(Batch):
         part.ran = ran
         gone = [self._cut(place, place + 1) for place in dead]
         for item in gone:
-            item.causes, item.deaths = list(self.causes), self.deaths
+            item.causes, item.deaths = self.causes, self.deaths
         again = [self._cut(rest.start, rest.stop) for rest in rests if rest]
         part.followers += [(cut.reply_of(), cut.left()) for cut in (*gone, *again)]
         return Conclusion([*gone], [*again], lambda: _give(reply, part), counted=False)

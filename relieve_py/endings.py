@@ -77,7 +77,7 @@ class Endings:
 
     def failed(self, call: Call, error: BaseException, *, lost: bool) -> None:
         """A try of the call failed; ``lost`` by death or timeout. It is tried again if its policy says so."""
-        call.causes.append(error)
+        call.causes += (error,)
         if isinstance(error, TaskDied):
             call.deaths += 1
         if call.reply.cancelled():
@@ -159,7 +159,7 @@ def _not_repeatable(call: Call, error: BaseException) -> NotRepeatable:
 def _exhausted(call: Call) -> RetriesExhausted:
     error = RetriesExhausted(
         f"call {call.id} of {call.title} failed {len(call.causes)} times; the last time: {call.causes[-1]}",
-        causes=tuple(call.causes),
+        causes=call.causes,
         call_id=call.id,
         method=call.method,
     )

@@ -11,10 +11,11 @@ from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
-from relieve_py import copies, locks
+from relieve_py import copies, futures, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.events import Strand
+from relieve_py.futures import CANCELLED, FINISHED, OVER, LateFuture
 from relieve_py.supervisor import shared, stand_aside
 
 if TYPE_CHECKING:
@@ -23,11 +24,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("relieve_py")
 
 
-_CANCELLED = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED"})  # states of a Future
-_OVER = frozenset({"FINISHED", *_CANCELLED})
-
-
-class Reply(Future[Any]):
+class Reply(LateFuture):
     """The caller's handle on a call: a ``concurrent.futures.Future`` that can also be awaited.
 
     Done-callbacks run on the task's callback thread, never on the I/O thread. A Reply that fails and is never looked at
@@ -35,6 +32,7 @@ class Reply(Future[Any]):
     """
 
     _seen = True  # as long as it is not made
+    _opening: locks.Lock = None  # owner: the thread that decodes what came
 
     def __init__(self, call: Call | None, strand: Strand, what: str = "it") -> None:
         super().__init__()
@@ -43,54 +41,36 @@ class Reply(Future[Any]):
         self._id = call.id if call is not None else None
         self._method = call.method if call is not None else None
         self._strand = strand
-        self._opening = threading.RLock()  # owner: the thread that decodes what came
         self._seen = False
         self._made_in = copies.here
-        self.keeps: object = None  # until this is settled: whom the user need not keep meanwhile
-        self.asked_by_listener = False  # whoever waits may hold up the strand
-        self._wakers: list[Callable[[], object]] = []
 
     full = False
     """True when the worker's queue was full once it had taken this: hold back until its ``drain`` event."""
+    keeps: object = None
+    """Until this is settled: whom the user need not keep meanwhile. For the library."""
+    asked_by_listener = False
+    """Whoever waits may hold up the strand. For the library."""
 
     # -- for the library ---------------------------------------------------------------------------
 
     def settle(self, value: Any) -> bool:
         """Give it its value, or an Encoded; False when it is settled already."""
-        return self._settle(value, None)
+        return self._move(FINISHED, value)
 
     def fail(self, error: BaseException) -> bool:
         """Give it its error; False when it is settled already."""
-        return self._settle(None, error)
-
-    def _settle(self, value: Any, error: BaseException | None) -> bool:
-        """What ``set_result`` and ``set_exception`` do, but raise nothing."""
-        with self._condition:
-            if self._state in _OVER:
-                return False
-            self._result, self._exception = value, error
-            self._state = "FINISHED"
-            if self._waiters:  # of wait() and as_completed()
-                for waiter in self._waiters:
-                    waiter.add_result(self) if error is None else waiter.add_exception(self)
-            self._condition.notify_all()
-        self._invoke_callbacks()
-        return True
+        return self._move(FINISHED, None, error)
 
     def settled(self) -> bool:
         """The same as ``done()``, of a reply of this process."""
-        return self._state in _OVER
+        return self._state in OVER
 
     def _disown(self) -> None:
         """In a forked copy of the process: whoever would have settled this is not there."""
         self._made_in = copies.here
-        self._condition = threading.Condition()
-        self._opening = threading.RLock()
+        self._gate = self._opening = self._wakers = None
         self._call = self.keeps = None
-        self._wakers.clear()
-        self._done_callbacks: list[Callable[[Future[Any]], object]] = []
-        if self._state not in ("FINISHED", "CANCELLED_AND_NOTIFIED"):
-            self._state = "PENDING"
+        if self._state not in OVER:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             self.fail(NotRunning(f"{what} belongs to the process that forked this one"))
 
@@ -102,7 +82,7 @@ class Reply(Future[Any]):
 
     def as_it_came(self) -> Any:
         """Its value, once it is settled, without a look into what is encoded; None if it has none."""
-        return self._result if self._state == "FINISHED" else None
+        return self._result if self._state == FINISHED else None
 
     def successor(self, call: Call) -> Reply:
         """Another one for the same caller."""
@@ -114,25 +94,17 @@ class Reply(Future[Any]):
 
     def when_settled(self, waker: Callable[[], object]) -> None:
         """Call ``waker`` on whatever thread settles this; it must be quick and belong to the library."""
-        settled = self.done()
-        with self._condition:
-            settled = settled or self.done()
-            if not settled:
-                self._wakers.append(waker)
-        if settled:
+        if self.done() or not self._add_waker(waker):
             waker()
         else:
             self._attend()
 
     def _invoke_callbacks(self) -> None:
-        # No waker joins any more: when_settled() looks under the lock, and the state was changed under it.
-        wakers, self._wakers = self._wakers, []
+        wakers, self._wakers = self._wakers, None
         self._call = self.keeps = None
-        for waker in wakers:
-            waker()
-        callbacks: list[Callable[[Future[Any]], object]] = self._done_callbacks
-        for callback in callbacks:  # each by itself: one may even raise SystemExit
-            self._strand.submit(callback, self)
+        if wakers is not None:
+            for waker in wakers:
+                waker()
 
     # -- for the caller ----------------------------------------------------------------------------
 
@@ -145,11 +117,11 @@ class Reply(Future[Any]):
         """True when there is a value or an error, or it was cancelled."""
         if self._made_in is not copies.here:
             self._disown()
-        return self._state in _OVER  # a look at one attribute, which takes no lock
+        return self._state in OVER  # a look at one attribute, which takes no lock
 
     def cancelled(self) -> bool:
         """True when it was cancelled before it was settled."""
-        return self._state in _CANCELLED
+        return self._state in CANCELLED
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
@@ -172,7 +144,7 @@ class Reply(Future[Any]):
     def _outcome(self, timeout: float | None) -> BaseException | None:
         """Its error or None, decoded, waiting for it if need be."""
         self._seen = True
-        if self._state != "FINISHED":
+        if self._state != FINISHED:
             try:
                 if self._state == "PENDING" and locks.on_main_thread():
                     timeout = self._wait_a_moment(timeout)
@@ -200,11 +172,8 @@ class Reply(Future[Any]):
         if self._made_in is not copies.here:
             self._disown()
         call = self._call
-        if not super().cancel():
-            return False
-        with self._condition:
-            if self._state == "CANCELLED":  # the first time
-                self.set_running_or_notify_cancel()  # so that wait() and as_completed() count it as done
+        if not self._move("CANCELLED_AND_NOTIFIED"):  # so that wait() and as_completed() count it as done
+            return self.cancelled()
         if call is not None and call.carrier is not None:
             call.carrier.cancel(call)
         return True
@@ -212,15 +181,7 @@ class Reply(Future[Any]):
     def add_done_callback(self, fn: Callable[[Future[Any]], object]) -> None:
         """Call ``fn(reply)`` on the task's callback thread when this is settled."""
         self._seen = True
-        settled = self.done()
-        with self._condition:
-            settled = settled or self.done()
-            if not settled:
-                self._done_callbacks.append(fn)
-        if settled:
-            self._strand.submit(fn, self)
-        else:
-            self._attend()
+        self.when_settled(functools.partial(self._strand.submit, fn, self))
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.done():
@@ -234,7 +195,7 @@ class Reply(Future[Any]):
         return self.result()
 
     def __del__(self) -> None:
-        if self._seen or self._state != "FINISHED" or self._made_in is not copies.here:
+        if self._seen or self._state != FINISHED or self._made_in is not copies.here:
             return
         error = self._exception
         if error is None and type(self._result) is Encoded and self._result.is_error:
@@ -257,13 +218,17 @@ class Reply(Future[Any]):
         deadline = supervisor.now() + timeout if timeout is not None else None
         if call is not None and call.carrier is not None and call.number:
             call.carrier.read_for(call, self.settled, deadline)
-        if self._state not in _OVER:
+        if self._state not in OVER:
             supervisor.help_until(self.done, deadline)
         return max(0.0, deadline - supervisor.now()) if deadline is not None else None
 
     def _open(self) -> Any:
         """Decode what came, once."""
-        with self._opening:
+        with futures.moving:
+            if self._opening is None:
+                self._opening = threading.RLock()
+            opening = self._opening
+        with opening:
             encoded = self._result
             if type(encoded) is Encoded:
                 value, error = encoded.open()

@@ -152,7 +152,7 @@ class PickleSerializer:
             data.rfind(b"__main__") >= 0
         ):  # (which is faster than `in`) a name of __main__ means another thing on the other side
             return _encode_rich(obj)
-        return Payload(data, buffers)
+        return Payload(data, buffers or ())  # an empty list of its own costs each call that waits
 
     def decode(self, payload: Payload) -> Any:
         data = payload.data

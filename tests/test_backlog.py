@@ -74,7 +74,7 @@ def test_calls_that_were_on_a_child_come_back_before_all_others_and_are_never_dr
     for when_full in WHEN_FULL:
         backlog = Backlog(1, when_full)
         (new,), old = make(1), make(3)
-        old[1].causes.append(ValueError())
+        old[1].causes += (ValueError(),)
         backlog.add(new)
         backlog.put_back(old)
         assert list(backlog.waiting) == [*old, new]

@@ -1,0 +1,101 @@
+"""A ``concurrent.futures.Future`` that costs little as long as no thread has to be woken for it.
+
+That of the standard library makes its condition at once: a dozen objects, which take longer to make than all the rest
+of a call's handle, and which the garbage collector looks at again and again while thousands of calls wait. This one
+makes it when somebody waits.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from relieve_py import locks
+
+FINISHED = "FINISHED"
+CANCELLED = frozenset({"CANCELLED", "CANCELLED_AND_NOTIFIED"})
+OVER = frozenset({FINISHED, *CANCELLED})
+"""States of a Future."""
+
+moving = locks.new()
+"""The lock of all that belongs to one of these but is made late. Owner: whoever makes that, or changes the state of
+one; for a few steps. One for all, since another object for each is what this is to avoid. Who also needs a condition
+takes that first."""
+
+
+class LateFuture(Future[Any]):
+    """Without callbacks: what follows when it is over, ``_invoke_callbacks``, is the subclass's."""
+
+    _gate: threading.Condition | None = None
+    _waiters: list[Any]  # of concurrent.futures.wait() and as_completed(); once there is a gate
+    _wakers: list[Callable[[], object]] | None = None
+
+    def __init__(self) -> None:  # instead of that of the base class
+        self._state = "PENDING"
+        self._result: Any = None
+        self._exception: BaseException | None = None
+
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        """What the base class, and ``wait()`` and ``as_completed()``, wait on."""
+        if self._gate is None:
+            with moving:
+                if self._gate is None:
+                    self._waiters = []
+                    self._gate = threading.Condition()
+        return self._gate
+
+    def _move(self, state: str, value: Any = None, error: BaseException | None = None) -> bool:
+        """Be over, with that value or error; False when it is."""
+        with moving:
+            # No function is called in here, so no signal handler can make the gate in between.
+            gate = self._gate
+            if gate is None:
+                if self._state in OVER:
+                    return False
+                self._result = value
+                self._exception = error
+                self._state = state
+        if gate is not None:
+            with gate:
+                with moving:
+                    if self._state in OVER:
+                        return False
+                    self._result, self._exception, self._state = value, error, state
+                for waiter in self._waiters:
+                    self._tell(waiter)
+                gate.notify_all()
+        self._invoke_callbacks()
+        return True
+
+    def _tell(self, waiter: Any) -> None:
+        if self._state in CANCELLED:
+            waiter.add_cancelled(self)
+        elif self._exception is None:
+            waiter.add_result(self)
+        else:
+            waiter.add_exception(self)
+
+    def _add_waker(self, waker: Callable[[], object]) -> bool:
+        """Have it called by whatever thread moves this; False when it is over."""
+        with moving:
+            if self._state in OVER:
+                return False
+            if self._wakers is None:
+                self._wakers = []
+            self._wakers.append(waker)
+            return True
+
+    def _invoke_callbacks(self) -> None:
+        raise NotImplementedError
+
+
+def _after_fork() -> None:
+    global moving
+    moving = locks.new()  # another thread may have had it, which is not in this process
+
+
+os.register_at_fork(after_in_child=_after_fork)
