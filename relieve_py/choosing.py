@@ -9,7 +9,7 @@ from typing import Any, cast
 from relieve_py import locks, plugins
 from relieve_py.calls import Call
 from relieve_py.errors import StrategyError
-from relieve_py.events import Strand
+from relieve_py.strands import Strand
 from relieve_py.strategies import Candidates, Nobody
 from relieve_py.supervisor import shared
 from relieve_py.tasks import Task

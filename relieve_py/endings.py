@@ -16,8 +16,8 @@ from relieve_py.errors import (
     TaskDied,
     copy_of,
 )
-from relieve_py.events import Strand
 from relieve_py.exits import Exit
+from relieve_py.strands import Strand
 from relieve_py.tally import Tally
 
 

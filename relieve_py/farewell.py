@@ -8,10 +8,10 @@ import signal
 import threading
 
 from relieve_py.errors import RelieveError
-from relieve_py.events import threads
 from relieve_py.launchers import connection
 from relieve_py.replies import Reply
 from relieve_py.slot import all_slots
+from relieve_py.strands import threads
 from relieve_py.supervisor import shared
 
 UNKILLABLE = 2.0

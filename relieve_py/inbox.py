@@ -11,10 +11,10 @@ from relieve_py.answers import rebuilt
 from relieve_py.birth import Birth
 from relieve_py.endings import Owner
 from relieve_py.errors import EncodeError, ProtocolError, RelieveError
-from relieve_py.events import Strand
 from relieve_py.lifecycle import Lifecycle
 from relieve_py.line import Line
 from relieve_py.serializers import Payload, Serializer, encode, first_line
+from relieve_py.strands import Strand
 from relieve_py.telling import error_payload
 from relieve_py.wire import MAX_QUESTIONS, Frame, Kind
 

@@ -7,9 +7,10 @@ from relieve_py.backlog import ANSWERS
 from relieve_py.calls import Call, Mode
 from relieve_py.dispatch import Dispatcher
 from relieve_py.errors import WorkerFull
-from relieve_py.events import Dropped, must_not_wait, under_a_loop
+from relieve_py.events import Dropped
 from relieve_py.replies import Reply
 from relieve_py.serializers import Serializer
+from relieve_py.strands import must_not_wait, under_a_loop
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 

@@ -9,9 +9,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from relieve_py.events import Strand
 from relieve_py.output import Output, OutputLine
 from relieve_py.sinks import Sink, sink_for
+from relieve_py.strands import Strand
 from relieve_py.supervisor import Supervisor, Timer
 
 CHUNK = 1 << 16

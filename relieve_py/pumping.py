@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 from relieve_py import locks
 from relieve_py.errors import RelieveError
-from relieve_py.events import Strand, under_a_loop
 from relieve_py.serializers import Streamed
+from relieve_py.strands import Strand, under_a_loop
 from relieve_py.supervisor import shared
 
 CHUNK = 1 << 16

@@ -7,7 +7,7 @@ import logging
 import threading
 from typing import Any
 
-from relieve_py.events import Strand
+from relieve_py.strands import Strand
 
 logger = logging.getLogger("relieve_py")
 

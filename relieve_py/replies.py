@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from relieve_py import copies, futures, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
-from relieve_py.events import Strand
 from relieve_py.futures import CANCELLED, FINISHED, OVER, LateFuture
+from relieve_py.strands import Strand
 from relieve_py.supervisor import shared, stand_aside
 
 if TYPE_CHECKING:

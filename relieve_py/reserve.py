@@ -7,13 +7,13 @@ import logging
 from relieve_py.birth import Birth
 from relieve_py.budget import RestartBudget
 from relieve_py.errors import RelieveError, StartError
-from relieve_py.events import log_later
 from relieve_py.host import Host
 from relieve_py.lifecycle import State
 from relieve_py.policies import RestartPolicy
 from relieve_py.recipe import Recipe
 from relieve_py.serializers import Serializer
 from relieve_py.spare import Spare
+from relieve_py.strands import log_later
 from relieve_py.supervisor import Supervisor, Timer
 
 LINGER = 0.05

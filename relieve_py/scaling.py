@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from relieve_py.dispatch import Dispatcher
 from relieve_py.elastic import Elasticity
-from relieve_py.events import Strand
 from relieve_py.lifecycle import State
+from relieve_py.strands import Strand
 from relieve_py.supervisor import Timer, shared
 from relieve_py.workers import Worker
 

@@ -20,7 +20,6 @@ from relieve_py.births import Births
 from relieve_py.blackbox import NO_PROGRESS
 from relieve_py.endings import Owner
 from relieve_py.errors import NotRunning, ProtocolError, RelieveError, copy_of
-from relieve_py.events import Strand, log_later
 from relieve_py.guard import MemoryGuard
 from relieve_py.host import Deeds
 from relieve_py.inbox import Inbox
@@ -49,6 +48,7 @@ from relieve_py.reload import Reload
 from relieve_py.replies import Reply, fail_after, settle_in_order
 from relieve_py.reserve import Reserve
 from relieve_py.serializers import Serializer
+from relieve_py.strands import Strand, log_later
 from relieve_py.supervisor import Supervisor, Timer, stand_aside
 from relieve_py.traffic import Traffic
 from relieve_py.upkeep import Upkeep

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py import locks
-from relieve_py.events import Strand, threads
-from relieve_py.events import of_thread as callbacks
 from relieve_py.poller import make_poller
+from relieve_py.strands import Strand, threads
+from relieve_py.strands import of_thread as callbacks
 
 logger = logging.getLogger("relieve_py")
 

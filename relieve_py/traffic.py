@@ -17,7 +17,6 @@ from relieve_py.deadlines import Deadlines
 from relieve_py.delays import Delays
 from relieve_py.endings import Endings, Owner, died
 from relieve_py.errors import CallTimeout, RelieveError
-from relieve_py.events import Strand, must_not_wait
 from relieve_py.exits import Exit
 from relieve_py.feeding import Feeding
 from relieve_py.host import Deeds, Host
@@ -26,6 +25,7 @@ from relieve_py.lifecycle import State
 from relieve_py.line import Line
 from relieve_py.replies import Reply, settle_in_order
 from relieve_py.serializers import PickleSerializer, Serializer
+from relieve_py.strands import Strand, must_not_wait
 from relieve_py.supervisor import Supervisor
 from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally

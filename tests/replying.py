@@ -8,9 +8,9 @@ from typing import Any
 
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, CallOptions, Mode
-from relieve_py.events import Strand
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, PickleSerializer
+from relieve_py.strands import Strand
 from relieve_py.supervisor import shared
 from relieve_py.texts import pack
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from relieve_py.calls import DEFAULTS
 from relieve_py.chunks import AIM, Chunk, Pace, Part, TooLarge
 from relieve_py.errors import DecodeError, ProtocolError
-from relieve_py.events import Strand
 from relieve_py.itemwise import Refused
 from relieve_py.outcomes import Sealed, Several, head_of, outcomes_in, outcomes_of, single
 from relieve_py.rate import GROWTH, MOST, MOST_BYTES
 from relieve_py.serializers import Payload, PickleSerializer
+from relieve_py.strands import Strand
 from relieve_py.telling import error_payload
 from relieve_py.wire import Kind
 

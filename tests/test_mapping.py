@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from relieve_py.calls import DEFAULTS
 from relieve_py.chunks import Chunk, Part
 from relieve_py.errors import CallCancelled, TaskDied
-from relieve_py.events import Strand
 from relieve_py.mapping import AHEAD, Map
 from relieve_py.replies import Reply
 from relieve_py.serializers import PickleSerializer
+from relieve_py.strands import Strand
 from relieve_py.supervisor import shared
 
 

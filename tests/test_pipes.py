@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from relieve_py import CallableTask, CloudWorker, MethodNotFound, TaskDied, locks
-from relieve_py.events import threads
 from relieve_py.piping import AHEAD, Pipe
+from relieve_py.strands import threads
 
 SCRIPTS = Path(__file__).parent / "scripts"
 KITCHEN = str(SCRIPTS / "kitchen.py")

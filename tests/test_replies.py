@@ -13,8 +13,8 @@ import pytest
 from replying import FakeCarrier, encoded_error, flush, later, make_call, make_reply, reply_in
 
 from relieve_py.errors import CallCancelled
-from relieve_py.events import Strand
 from relieve_py.replies import Reply, gather
+from relieve_py.strands import Strand
 
 # -- a future --------------------------------------------------------------------------------------
 

@@ -14,8 +14,8 @@ from replying import encoded_error
 from relieve_py.answers import Encoded
 from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.errors import TaskDied
-from relieve_py.events import Strand
 from relieve_py.serializers import Payload, PickleSerializer
+from relieve_py.strands import Strand
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import shared
 from relieve_py.wire import STREAM_WINDOW

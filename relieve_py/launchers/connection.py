@@ -18,7 +18,6 @@ from collections.abc import Callable
 
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.errors import ProtocolError
-from relieve_py.events import log_later
 from relieve_py.launchers import pulse
 from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.interpreter import python_command
@@ -26,6 +25,7 @@ from relieve_py.launchers.processes import ServedProcess, ServerProcess
 from relieve_py.launchers.reaping import dying_with_parent
 from relieve_py.preload import Preload
 from relieve_py.serializers import Descriptors
+from relieve_py.strands import log_later
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
 

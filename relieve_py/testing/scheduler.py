@@ -13,8 +13,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NoReturn, Protocol
 
-from relieve_py import events, supervisor
-from relieve_py.events import Strand
+from relieve_py import strands, supervisor
+from relieve_py.strands import Strand
 from relieve_py.supervisor import Supervisor, Timer
 
 BEGINNING = 1.0
@@ -79,12 +79,12 @@ class Scheduler(Supervisor):
         if supervisor.of_thread.stand_in is not None:
             raise RuntimeError("a simulation is open on this thread already")
         supervisor.of_thread.stand_in = self
-        events.of_thread.runner = self
-        events.of_thread.logs = Strand()
+        strands.of_thread.runner = self
+        strands.of_thread.logs = Strand()
 
     def leave(self) -> None:
         """The end: nothing happens here any more."""
-        supervisor.of_thread.stand_in = events.of_thread.runner = events.of_thread.logs = None
+        supervisor.of_thread.stand_in = strands.of_thread.runner = strands.of_thread.logs = None
         self.close()
 
     # -- the clock and chance ----------------------------------------------------------------------

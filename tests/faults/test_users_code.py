@@ -14,7 +14,7 @@ from faulting import DEADLINE, FAULTY, Pool, make_task
 from processes import wait_gone
 
 from relieve_py import CallableTask, CloudWorker, State, TaskDied, current_event
-from relieve_py.events import threads
+from relieve_py.strands import threads
 
 Program = Callable[..., "subprocess.Popen[str]"]
 

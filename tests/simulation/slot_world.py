@@ -12,13 +12,14 @@ from worlds import World
 from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
 from relieve_py.child.boot import Plan
 from relieve_py.errors import RelieveError
-from relieve_py.events import Started, StateChanged, Strand
+from relieve_py.events import Started, StateChanged
 from relieve_py.exits import Exit
 from relieve_py.lifecycle import Lifecycle, State
 from relieve_py.policies import UNCHANGED, RecyclePolicy, RestartPolicy, RetryPolicy
 from relieve_py.recipe import Recipe
 from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.slot import Slot
+from relieve_py.strands import Strand
 from relieve_py.supervisor import Timer
 from relieve_py.surroundings import Surroundings
 from relieve_py.table import CallTable
