@@ -83,15 +83,16 @@ def test_a_pool_of_fixed_size(cloud: CloudWorker) -> None:
 @pytest.mark.feature(69)
 def test_a_pool_of_elastic_size() -> None:
     size = ElasticSize(1, 3, grow_after=0.02, shrink_after=0.3)
-    with CloudWorker(CallableTask(KITCHEN), size=size) as worker:
+    worker = CloudWorker(CallableTask(KITCHEN), size=size)
+    began, left = Heard(), Heard()
+    worker.on("start", began)
+    worker.on("exit", left)
+    with worker:
         assert len(worker) == 1
-        began, left = Heard(), Heard()
-        worker.on("start", began)
-        worker.on("exit", left)
         pids = {reply.result(T) for reply in [worker.get("nap", 0.05) for _ in range(20)]}
         assert 1 < len(pids) <= 3
         assert 1 < worker.stats().size <= 3
-        assert {record.code for (record,) in left.wait(len(began.wait(1)))} == {0}, "they were let go"
+        assert {record.code for (record,) in left.wait(len(began.wait(2)) - 1)} == {0}, "they were let go"
         assert len(worker) == 1
 
 

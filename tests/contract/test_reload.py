@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from support import T, heard
@@ -192,9 +191,10 @@ def test_a_worker_whose_code_is_broken_keeps_its_children(version: Write) -> Non
 
 
 def test_a_reload_of_one_task_at_a_time(version: Write) -> None:
-    with CloudWorker(CallableTask(version(1)), size=3) as worker:
-        out: list[Any] = []
-        worker.on("state", lambda move: out.append((move.task, move.after)))
+    worker = CloudWorker(CallableTask(version(1)), size=3)
+    moves = heard(worker, "state")
+    with worker:
+        began = moves.wait(2 * 3)  # what its tasks tell of their start may be heard after it
         worker.reload().result(T)
-        tasks = [task for task, _ in out]
+        tasks = [move.task for (move,) in moves[len(began) :]]
         assert tasks == [name for name in worker.tasks for _ in range(3)]
