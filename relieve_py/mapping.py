@@ -122,6 +122,13 @@ class Map(Reading, Streamed):
     # -- sync --------------------------------------------------------------------------------------
 
     def __next__(self) -> Any:
+        if not self._at_hand:
+            self._have_more_at_hand()
+        result = self._at_hand.popleft()
+        return self._given(result) if type(result) is Refused else result
+
+    def _have_more_at_hand(self) -> None:
+        """Take items and wait for results. Raises StopIteration, or the error of the source, when there are no more."""
         while not self._at_hand:
             if self._is_async:
                 raise TypeError("the items come from an async iterable: use 'async for'")
@@ -135,7 +142,6 @@ class Map(Reading, Streamed):
             else:
                 lot = self._flight.popleft()
             self._unload(lot)
-        return self._given(self._at_hand.popleft())
 
     # -- async -------------------------------------------------------------------------------------
 

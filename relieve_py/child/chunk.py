@@ -133,30 +133,34 @@ class Chunk:
         page, outcomes, number = self._child.page, self._child.outcomes, self._number
         requests, kept, dumps = self._requests, self._kept, pickle.dumps
         serializer = self._child.serializer
-        for index, item in enumerate(items):
-            page[ITEMS_BEGUN] = index + 1
+        last, record = NOTHING, b""
+        for place, item in enumerate(items, 1):
+            page[ITEMS_BEGUN] = place
             if page[RECALLED] == number:
-                page[ITEMS_BEGUN] = index
-                return index
+                page[ITEMS_BEGUN] = place - 1
+                return place - 1
             try:
                 if type(item) is tuple:
                     item = decode(serializer, Payload(item[0]), "the arguments")
                 value = step(item)
                 if requests or type(value) not in ATOMS:
-                    self._keep(index, value)
+                    self._keep(place - 1, value)
                     continue
-                record, used = dumps(value, 5), self._used  # from here on as _put() does, which would cost a quarter
-                if used + len(record) > OUTCOMES:
-                    self._keep_large(index, value, record)
+                if value is not last:  # as what returns nothing gives each time
+                    record, last = dumps(value, 5), value
+                begin = self._used  # from here on as _put() does, which would cost a quarter
+                end = begin + len(record)
+                if end > OUTCOMES:
+                    self._keep_large(place - 1, value, record)
                     continue
-                outcomes[used : used + len(record)] = record
-                self._used = page[ITEMS_BYTES] = used + len(record)
+                outcomes[begin:end] = record
+                self._used = page[ITEMS_BYTES] = end
                 kept.values.append(value)
-                page[ITEMS_DONE] = index + 1
+                page[ITEMS_DONE] = place
             except (SystemExit, Interrupted):
                 raise
             except BaseException as error:
-                self._fail(index, error)
+                self._fail(place - 1, error)
         return len(items)
 
     # -- what is not as simple ---------------------------------------------------------------------
