@@ -158,11 +158,12 @@ class Reader:
     def forget_stacks(self) -> None:
         """What was written is out of date, and the next is to have its room. Nothing happens where a child cannot be
         asked for more than one."""
-        if self._fd >= 0 and self.memory[STACKS_AT]:
-            os.lseek(self._fd, STACKS_AT, os.SEEK_SET)
-            end = self.memory.find(b"\0", STACKS_AT)
-            end = end if end >= 0 else BYTES
-            self.memory[STACKS_AT:end] = bytes(end - STACKS_AT)
+        if self._fd >= 0:
+            if self.memory[STACKS_AT]:
+                end = self.memory.find(b"\0", STACKS_AT)
+                end = end if end >= 0 else BYTES
+                self.memory[STACKS_AT:end] = bytes(end - STACKS_AT)
+            os.lseek(self._fd, STACKS_AT, os.SEEK_SET)  # last, and always: the child may have been writing meanwhile
 
     def forget(self) -> None:
         """In a process that was just forked: the descriptor is the original's."""

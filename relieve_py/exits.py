@@ -13,7 +13,8 @@ SHOWN_LINES = 10
 SHOWN_STACK = 20
 """Lines of a stack that it shows."""
 _THREAD = re.compile(r"(Current thread|Thread) 0x")
-_PACKAGE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+_PACKAGE = (os.path.dirname(os.path.abspath(__file__)) + os.sep).encode("ascii", "backslashreplace").decode()
+"""Its path, as faulthandler writes it."""
 
 
 @attrs.frozen(kw_only=True)

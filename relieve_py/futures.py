@@ -22,8 +22,9 @@ OVER = frozenset({FINISHED, *CANCELLED})
 
 moving = locks.new()
 """The lock of all that belongs to one of these but is made late. Owner: whoever makes that, or changes the state of
-one; for a few steps. One for all, since another object for each is what this is to avoid. Who also needs a condition
-takes that first."""
+one; for a few steps, in which nothing is made and no function called: the collector, or a signal handler, may run then,
+and with them code that moves another one. One for all, since another object for each is what this is to avoid. Who also
+needs a condition takes that first."""
 
 
 class LateFuture(Future[Any]):
@@ -42,16 +43,16 @@ class LateFuture(Future[Any]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         """What the base class, and ``wait()`` and ``as_completed()``, wait on."""
         if self._gate is None:
+            gate, waiters = threading.Condition(), list[Any]()
             with moving:
                 if self._gate is None:
-                    self._waiters = []
-                    self._gate = threading.Condition()
+                    self._waiters = waiters
+                    self._gate = gate
         return self._gate
 
     def _move(self, state: str, value: Any = None, error: BaseException | None = None) -> bool:
         """Be over, with that value or error; False when it is."""
         with moving:
-            # No function is called in here, so no signal handler can make the gate in between.
             gate = self._gate
             if gate is None:
                 if self._state in OVER:
@@ -74,19 +75,25 @@ class LateFuture(Future[Any]):
     def _tell(self, waiter: Any) -> None:
         if self._state in CANCELLED:
             waiter.add_cancelled(self)
-        elif self._exception is None:
-            waiter.add_result(self)
-        else:
+        elif self._has_failed():
             waiter.add_exception(self)
+        else:
+            waiter.add_result(self)
+
+    def _has_failed(self) -> bool:
+        """Now that it is over: whether it has an error."""
+        return self._exception is not None
 
     def _add_waker(self, waker: Callable[[], object]) -> bool:
         """Have it called by whatever thread moves this; False when it is over."""
+        mine = [waker]
         with moving:
             if self._state in OVER:
                 return False
             if self._wakers is None:
-                self._wakers = []
-            self._wakers.append(waker)
+                self._wakers = mine
+            else:
+                self._wakers += mine
             return True
 
     def _invoke_callbacks(self) -> None:

@@ -83,12 +83,11 @@ class Overtime:
         with self._line.lock:
             self._asked.discard(number)
             late = self._late.get(number)
-            told = late is not None and self._stacks() is not None  # not if it ended by itself just now
             if not self._late:
                 self._tidy()
-        if told:
+        if late is not None:  # without stacks if it ended by itself just now: the child tells nothing of what is over
             # Elsewhere, since whoever reads may be interrupted in the middle, and the call would be forgotten.
-            self._supervisor.post(self._finish, late)
+            self._supervisor.post(self._finish, late, LAST_LOOK)
 
     def gone(self, after: Deeds) -> None:
         """Under the lock: the child is dead, and what it has written is all there is."""

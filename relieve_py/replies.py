@@ -65,11 +65,26 @@ class Reply(LateFuture):
         """The same as ``done()``, of a reply of this process."""
         return self._state in OVER
 
+    @property
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
+        if self._made_in is not copies.here:
+            self._disown()
+        return super()._condition
+
+    def _has_failed(self) -> bool:
+        result = self._result
+        return self._exception is not None or (type(result) is Encoded and result.is_error)
+
     def _disown(self) -> None:
         """In a forked copy of the process: whoever would have settled this is not there."""
-        self._made_in = copies.here
-        self._gate = self._opening = self._wakers = None
-        self._call = self.keeps = None
+        last = self._gate, self._opening, self._wakers, self._call, self.keeps
+        with futures.moving:  # of several threads one does this
+            if self._made_in is copies.here:
+                return
+            self._gate = self._opening = self._wakers = None
+            self._call = self.keeps = None
+            self._made_in = copies.here
+        del last  # what goes with these may run code of the user
         if self._state not in OVER:
             what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             self.fail(NotRunning(f"{what} belongs to the process that forked this one"))
@@ -224,9 +239,10 @@ class Reply(LateFuture):
 
     def _open(self) -> Any:
         """Decode what came, once."""
+        made = threading.RLock()
         with futures.moving:
             if self._opening is None:
-                self._opening = threading.RLock()
+                self._opening = made
             opening = self._opening
         with opening:
             encoded = self._result

@@ -193,3 +193,21 @@ def test_stacks_that_are_out_of_date_make_room_for_the_next(box: Both) -> None:
         assert box.reader.stacks() is None
     os.write(box.childs_fd, b"once")
     assert box.reader.stacks() == "once"
+
+
+@pytest.mark.skipif(DUMP_SIGNAL is None, reason="there are no real-time signals")
+def test_a_child_that_writes_meanwhile_is_still_heard_the_next_time(box: Both, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write_then(*args: Any) -> int:
+        place = seek(*args)
+        os.write(box.childs_fd, b"and goes on")
+        return place
+
+    os.write(box.childs_fd, b"it begins ")
+    seek = os.lseek
+    monkeypatch.setattr(os, "lseek", write_then)
+    box.reader.forget_stacks()
+    monkeypatch.undo()
+    for _ in range(2):
+        box.reader.forget_stacks()
+        os.write(box.childs_fd, b"once")
+        assert (box.reader.stacks() or "").startswith("once")

@@ -5,6 +5,8 @@ from __future__ import annotations
 import concurrent.futures
 import os
 import threading
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -78,6 +80,44 @@ def test_a_wait_that_begins_as_they_end_counts_each_once() -> None:
         assert last in got.not_done
         assert not concurrent.futures.wait(made, timeout=20).not_done
         thread.join()
+
+
+def made_in_the_middle(monkeypatch: pytest.MonkeyPatch, interlude: Callable[[], object]) -> None:
+    """Have that run while the next condition is made, as the collector or a signal handler might."""
+    make, left = threading.Condition, [interlude]
+
+    def condition() -> threading.Condition:
+        if left:
+            left.pop()()
+        return make()
+
+    monkeypatch.setattr(futures, "threading", SimpleNamespace(Condition=condition))
+
+
+def test_whoever_comes_while_one_is_made_may_end_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that settles the other has its condition, and wants the lock of all."""
+    future, other = Plain(), Plain()
+    gate, settled = other._condition, threading.Event()
+
+    def settle() -> None:
+        other._move(FINISHED, 1)
+        settled.set()
+
+    def interlude() -> None:
+        with gate:
+            threading.Thread(target=settle, daemon=True).start()
+        assert settled.wait(20)
+
+    made_in_the_middle(monkeypatch, interlude)
+    assert future._condition is future._gate
+    assert other.result(0) == 1
+
+
+def test_who_waits_on_the_condition_of_a_handler_is_woken(monkeypatch: pytest.MonkeyPatch) -> None:
+    future = Plain()
+    made: list[threading.Condition] = []
+    made_in_the_middle(monkeypatch, lambda: made.append(future._condition))
+    assert [future._condition] == made
 
 
 def test_a_waker_is_called_or_refused() -> None:

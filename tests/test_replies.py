@@ -116,6 +116,20 @@ def test_wait_and_as_completed_know_it() -> None:
     assert done == set(replies)
 
 
+def test_a_wait_for_the_first_error_ends_with_what_a_child_raised() -> None:
+    slow, bad = make_reply(), make_reply()
+    bad.mark_seen()
+    ended: list[set[Any]] = []
+    waiting = later(lambda: ended.append(concurrent.futures.wait([slow, bad], 20, "FIRST_EXCEPTION").done))
+    while bad._gate is None or not bad._waiters:
+        assert waiting.is_alive()
+    bad.settle(encoded_error("ValueError", "of the child", "Traceback: line 7", None))
+    waiting.join(10)
+    slow.settle(1)
+    waiting.join()
+    assert ended == [{bad}]
+
+
 # -- callbacks -------------------------------------------------------------------------------------
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from relieve_py import ipc
+from relieve_py.blackbox import BEGUN
 from relieve_py.channel import Channel
 from relieve_py.child.asking import Answer, Questions
 from relieve_py.child.boot import Objects, Plan, read_objects, read_plan
@@ -261,7 +262,8 @@ class Child:
 
     def _cancel(self, frame: Frame) -> bool:
         """True when the main thread has to be woken."""
-        if frame.flags & TELL:
+        number = frame.number
+        if frame.flags & TELL and (number in self.requests or number > self.page[BEGUN]):  # else it is over
             self._last_words.tell_stacks()
         if len(frame.payload):
             return self._caller.cancel_piece(frame.number, int.from_bytes(frame.payload, "little"))

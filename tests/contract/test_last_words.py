@@ -6,6 +6,7 @@ import faulthandler
 import os
 import pickle
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -18,6 +19,7 @@ import pytest
 from processes import signal_child
 from support import T, heard, script
 
+import relieve_py
 from relieve_py import (
     CallableTask,
     CallCancelled,
@@ -366,6 +368,30 @@ def test_a_death_is_not_explained_by_where_the_child_was_before() -> None:
             stacks = stacks_of(*too_late(task, "loop_in_python"))
             assert stacks.count("Current thread") == 1, "and of no earlier call"
         assert died(task, "say_all_and_die").stacks is None
+
+
+@needs_dumps
+def test_a_call_that_ends_as_its_time_does_leaves_no_stacks_behind() -> None:
+    with CallableTask(LAST_WORDS) as task:
+        assert task.get("mark").result(T) is None
+        error = task.options(timeout=0.1).get("end_late_while_another_thread_keeps_the_gil", 0.13, 0.5).exception(T)
+        assert isinstance(error, CallTimeout)
+        assert task.get("mark").result(T) is None
+        assert died(task, "say_all_and_die").stacks is None
+
+
+@needs_dumps
+def test_what_this_library_did_is_known_whatever_its_path_is(tmp_path: Path) -> None:
+    home = tmp_path / "josé"
+    home.mkdir()
+    (home / "relieve_py").symlink_to(Path(relieve_py.__file__).parent)
+    (home / "slow.py").write_text("def slow():\n    while True:\n        pass\n")
+    program = "import relieve_py\nwith relieve_py.CallableTask('slow.py') as task:\n    task.get('slow').result()"
+    program = program.replace("get", "options(timeout=0.3, retries=0).get")
+    env = {**os.environ, "PYTHONPATH": str(home)}
+    done = subprocess.run([sys.executable, "-c", program], cwd=home, env=env, capture_output=True, text=True, timeout=T)
+    assert "in slow" in done.stderr
+    assert "tell_stacks" not in done.stderr
 
 
 @needs_dumps

@@ -15,7 +15,7 @@ from processes import wait_gone
 Program = Callable[..., "subprocess.Popen[str]"]
 
 PARENT = """
-    import gc, os, sys, threading, time
+    import concurrent.futures, gc, os, sys, threading, time
     from relieve_py import CallableTask, CloudWorker, NotRunning, RelieveError, stop_all
     launcher = {launcher!r}
     def copy(work):
@@ -59,6 +59,7 @@ PARENT = """
 REFUSES = """
 def work():
     task = next(iter(worker))
+    assert concurrent.futures.wait([running], 20).done
     for ask in (
         lambda: task.get("echo").result(5), lambda: task.call("echo").result(5), lambda: task.send("x").result(5),
         lambda: list(task.stream("items", 3)), lambda: list(task.map("echo", [1])), lambda: task.start().result(5),

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 
 from relieve_py import ipc
@@ -106,6 +107,20 @@ def sleep(seconds=60):
     ipc.send("hanging")
     time.sleep(seconds)
     return "slept"
+
+
+def end_late_while_another_thread_keeps_the_gil(late, kept):
+    """Neither lets the thread that watches run; so the call is over when that reads that it is not wanted."""
+    hold = ctypes.PyDLL(None).usleep
+    sys.setswitchinterval(10)
+
+    def other():
+        time.sleep(0.05)
+        hold(int(kept * 1e6))
+
+    threading.Thread(target=other, daemon=True).start()
+    time.sleep(0.01)
+    hold(int(late * 1e6))
 
 
 def mark():

@@ -319,10 +319,10 @@ def return_bomb(_=None):
     return Bomb()
 
 
-def hide_bomb(seconds):
-    """Goes off by itself after the call."""
+def hide_bomb():
+    """Goes off after the call, at a word."""
     bombs = [Bomb()]
-    threading.Timer(seconds, bombs.clear).start()
+    ipc.on("now", bombs.clear)
     return "hidden"
 
 
