@@ -171,6 +171,8 @@ class Spare:
         """A frame of the child. Raises ProtocolError for one that a child without calls must not send."""
         match frame.kind:
             case Kind.READY:
+                if birth.reaped:  # all that came of it came at once
+                    return
                 self.exports, self.ready_at = exports_of(frame), self._supervisor.now()
                 if self.ready:
                     self._settled(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -69,3 +70,42 @@ def test_one_that_is_over_before_it_is_known_has_its_say() -> None:
     task = CallableTask(script("no_such.py"), launcher=LateLauncher())
     with pytest.raises(StartError, match=r"no_such"):
         task.start().result(T)
+
+
+class AllAtOnce(Late):
+    """An observer that hears that a child exists when it is over."""
+
+    def launched(self, process: Process) -> None:
+        self._process = process
+
+    def exited(self, code: int | None, signum: int | None) -> None:
+        self._observer.launched(self._process)
+        self._observer.exited(code, signum)
+
+
+class BusyLauncher(ForkserverLauncher):
+    name = "busy"
+    busy = False
+
+    def launch(self, spec: LaunchSpec, observer: Observer) -> None:
+        super().launch(spec, AllAtOnce(observer) if self.busy else observer)
+
+
+def test_a_child_that_was_ready_and_is_over_takes_no_place(tmp_path: Path) -> None:
+    path, gone = tmp_path / "leaves.py", tmp_path / "gone"
+    path.write_text(
+        "import os, threading\n"
+        "def start():\n"
+        f"    if os.path.exists({str(gone)!r}):\n"
+        "        threading.Timer(0.1, os._exit, [3]).start()\n"
+        "def pid():\n"
+        "    return os.getpid()\n"
+    )
+    launcher = BusyLauncher()
+    with CallableTask(path, launcher=launcher) as task:
+        pid = task.get("pid").result(T)
+        gone.touch()
+        launcher.busy = True
+        with pytest.raises(StartError, match="exit code 3"):
+            task.reload().result(T)
+        assert (task.get("pid").result(T), task.restarts) == (pid, 0)
