@@ -13,7 +13,8 @@ from worlds import OnPurpose, World
 
 from relieve_py import CallableTask, CloudWorker, ElasticSize
 from relieve_py.backlog import ANSWERS, WHEN_FULL
-from relieve_py.calls import DEFAULTS, Mode
+from relieve_py.bundles import Bundle
+from relieve_py.calls import DEFAULTS, Call, Mode
 from relieve_py.errors import AlreadyRunning, RelieveError, Stopped
 from relieve_py.lifecycle import State
 from relieve_py.remote import Bound
@@ -21,6 +22,11 @@ from relieve_py.testing.scheduler import Scheduler, Stuck
 
 ELASTIC = ElasticSize(1, 4, grow_after=0.5, shrink_after=3.0)
 FLOW = ("pause", "resume", "flush")
+
+
+def _calls_in(whole: Call) -> list[Call]:
+    """Those of a bundle that are open, or a call by itself."""
+    return whole.calls[whole.taken : whole.limit] if isinstance(whole, Bundle) else [whole]
 
 
 class WorkerWorld(World):
@@ -165,7 +171,7 @@ class WorkerWorld(World):
         open_calls = 0
         for task in (*worker, *self.gone):
             table = task._slot.traffic.table
-            sent = [call for call in table.sent.values() if call is not None]
+            sent = [call for whole in table.sent.values() if whole is not None for call in _calls_in(whole)]
             open_calls += sum(call.home is dispatcher for call in (*sent, *table.waiting))
             state = task._slot.life.state
             if state in OVER and (table.sent or table.waiting):
