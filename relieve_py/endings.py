@@ -96,8 +96,9 @@ class Endings:
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call has failed for good."""
         if isinstance(error, RelieveError):
-            error = copy_of(error)  # one error may end many calls
-            if error.__cause__ is None and call.causes:  # no further try was possible; say why one was needed
+            told, error = error, copy_of(error)  # one error may end many calls
+            # No further try was possible: say why one was needed, unless that is what it fails with.
+            if error.__cause__ is None and call.causes and call.causes[-1] is not told:
                 error.__cause__ = call.causes[-1]
         if not call.reply.cancelled() and call.mode is not Mode.EVENT:
             self._tally.has_failed()

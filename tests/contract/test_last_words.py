@@ -104,6 +104,12 @@ def test_fifty_lines_are_carried_and_the_last_are_shown(task: CallableTask) -> N
     assert (again.stderr, again.__notes__) == (error.stderr, error.__notes__)
 
 
+def test_an_error_is_shown_once(task: CallableTask) -> None:
+    error = died(task, "print_lines", 1)
+    assert error.__cause__ is None
+    assert "".join(traceback.format_exception(error)).count("died while it ran") == 1
+
+
 def test_the_exit_record_has_them_too(task: CallableTask) -> None:
     exited = task.wait_for("exit")
     died(task, "print_lines", 3)
