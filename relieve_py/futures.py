@@ -28,7 +28,7 @@ needs a condition takes that first."""
 
 
 class LateFuture(Future[Any]):
-    """Without callbacks: what follows when it is over, ``_invoke_callbacks``, is the subclass's."""
+    """Whoever wants to know of its end adds a waker. It has no done-callbacks: how these run is the subclass's."""
 
     _gate: threading.Condition | None = None
     _waiters: list[Any]  # of concurrent.futures.wait() and as_completed(); once there is a gate
@@ -97,7 +97,11 @@ class LateFuture(Future[Any]):
             return True
 
     def _invoke_callbacks(self) -> None:
-        raise NotImplementedError
+        """It is over: call the wakers. None joins any more, since that is refused from then on."""
+        wakers, self._wakers = self._wakers, None
+        if wakers is not None:
+            for waker in wakers:
+                waker()
 
 
 def _after_fork() -> None:

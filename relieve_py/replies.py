@@ -115,11 +115,8 @@ class Reply(LateFuture):
             self._attend()
 
     def _invoke_callbacks(self) -> None:
-        wakers, self._wakers = self._wakers, None
         self._call = self.keeps = None
-        if wakers is not None:
-            for waker in wakers:
-                waker()
+        super()._invoke_callbacks()
 
     # -- for the caller ----------------------------------------------------------------------------
 
