@@ -100,7 +100,7 @@ class Overtime:
     def _look_again(self, late: _Late, after: float, look: int) -> None:
         self._supervisor.at(self._supervisor.now() + after, self._finish, late, look)
 
-    def _finish(self, late: _Late, look: int = 0) -> None:
+    def _finish(self, late: _Late, look: int) -> None:
         """I/O thread: it has written what it will, unless that was seen before, or there is no sign of it yet."""
         with self._line.lock:
             if self._late.get(late.number) is not late:
