@@ -34,12 +34,25 @@ class Station(Protocol):
         ...
 
     def interrupted(self) -> None:
-        """A caller was interrupted (Ctrl-C) in the middle of handling a frame, which may be lost."""
+        """A signal handler has interrupted a caller (as Ctrl-C does) in the middle of handling a frame, which may be
+        lost."""
         ...
 
     def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
         """On the I/O thread: what was put off until the reader was done is due."""
         ...
+
+
+def raised_by_handler(error: BaseException) -> bool:
+    """Whether a signal handler raised it: what is called with the very frame that it has interrupted."""
+    step = error.__traceback__
+    while step is not None:
+        below = step.tb_frame.f_back
+        for value in step.tb_frame.f_locals.values():
+            if below is not None and (value is below or (type(value) is tuple and any(it is below for it in value))):
+                return True
+        step = step.tb_next
+    return False
 
 
 class Line:
@@ -288,6 +301,8 @@ class Line:
             self._hang_up(birth)
             return False
         except Exception as error:  # whatever a child makes happen here, it costs this child and nobody else
+            if raised_by_handler(error):
+                raise
             self._hang_up(birth)
             self._station.broke_protocol(birth, error)
             return False

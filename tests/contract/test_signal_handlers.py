@@ -15,6 +15,7 @@ from support import T, script
 
 import relieve_py
 from relieve_py import CallableTask, CalledFromHandler, CloudWorker, RelieveError, locks
+from relieve_py.slot import Slot
 
 NAPPING = script("napping.py")
 MEANWHILE: dict[str, Callable[[CallableTask, CallableTask], object]] = {
@@ -161,6 +162,47 @@ def test_a_long_wait_of_the_main_thread_is_no_handler() -> None:
         assert len(list(task.stream("trickle", seconds))) > 0
         replies = [worker.get("nap", seconds) for _ in range(2)]
         assert replies[1].result(T) == replies[0].result(T)
+
+
+class Alarm:
+    """Handlers that raise, in the ways in which one may be written."""
+
+    def by_itself(self, signum: int, frame: object) -> None:
+        raise TimeoutError("of the program")
+
+    def by_another(self, *args: object) -> None:
+        self.by_itself(0, None)
+
+
+def ask(task: CallableTask, alarms: list[Any]) -> None:
+    """Until one of them has gone off, which takes that it is the main thread that reads."""
+    while alarms:
+        task.get("pid").result(T)
+
+
+@pytest.mark.parametrize("handler", [Alarm().by_itself, Alarm().by_another])
+def test_what_a_handler_raises_while_an_answer_is_read_is_no_fault_of_the_child(
+    handler: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard, alarms = Slot.heard, [signal.SIGUSR1]
+
+    def interrupted(slot: Slot, *args: Any) -> None:
+        if alarms and threading.current_thread() is threading.main_thread():
+            signal.raise_signal(alarms.pop())
+        heard(slot, *args)
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    try:
+        with CallableTask(NAPPING, restart=True) as task:
+            task.get("pid").result(T)
+            monkeypatch.setattr(Slot, "heard", interrupted)
+            with pytest.raises(TimeoutError, match="of the program"):
+                ask(task, alarms)
+            assert task.get("pid").result(T)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert "broke the protocol" not in caplog.text
+    assert "interrupted while it read an answer" in caplog.text
 
 
 def test_handlers_at_any_moment_hang_nothing() -> None:
