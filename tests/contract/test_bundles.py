@@ -222,11 +222,12 @@ def test_those_with_the_highest_priority_go_first(held: Held, tmp_path: Path) ->
 
 
 @pytest.mark.rule(4)
-def test_when_they_cannot_be_answered_together_what_each_gave_is_there(held: Held, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["break_down", "close_all"])
+def test_when_they_cannot_be_answered_together_what_each_gave_is_there(method: str, held: Held, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    with CallableTask(ITEMS) as task:
+    with CallableTask(ITEMS, restart=True) as task:
         noted = [("noted", (str(ran), n, "")) for n in range(6)]
-        assert together(task, held, [*noted[:3], ("break_down",), *noted[3:]]) == [0, 1, 2, None, 3, 4, 5]
+        assert together(task, held, [*noted[:3], (method,), *noted[3:]]) == [0, 1, 2, None, 3, 4, 5]
         assert task.drain().result(T) is task
     assert Counter(map(int, ran.read_text().split())) == Counter(range(6))
 

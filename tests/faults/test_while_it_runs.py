@@ -14,6 +14,8 @@ from sizes import FULL
 from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, RemoteError, ScriptTask, TaskDied
 
 Alone = Callable[..., CallableTask]
+ALONE = {"timeout": 2 * DEADLINE}
+"""What a call that has a time limit gives comes by the channel, not with that of others by shared memory."""
 TOO_LONG = error(CallTimeout, "took longer than 0.1 seconds", timeout=0.1)
 
 
@@ -33,11 +35,11 @@ TOO_LONG = error(CallTimeout, "took longer than 0.1 seconds", timeout=0.1)
         case(25, "allocate_too_much", ends=error(MemoryError)),
         case(26, "recurse", ends=error(RecursionError)),
         case(26, "recurse_in_c", ends=error((RecursionError, TaskDied))),
-        case(27, "close_channel", ends=error(TaskDied)),
-        case(27, "close_everything", ends=error(TaskDied)),
+        case(27, "close_channel", ends=error(TaskDied), **ALONE),
+        case(27, "close_everything", ends=error(TaskDied), **ALONE),
         case(27, "close_everything_and_stay", ends=error(TaskDied, signal="SIGKILL")),
-        case(27, "write_garbage", 3, ends=error(TaskDied, signal="SIGKILL"), id="write_little_garbage"),
-        case(27, "write_garbage", 100_000, ends=error(TaskDied, signal="SIGKILL")),
+        case(27, "write_garbage", 3, ends=error(TaskDied, signal="SIGKILL"), id="write_little_garbage", **ALONE),
+        case(27, "write_garbage", 100_000, ends=error(TaskDied, signal="SIGKILL"), **ALONE),
         case(32, "leave_fragile", ends=value(None), ways=("get", "call", "map")),
         case(32, "return_bomb", ends=error(TaskDied, exit_code=9), ways=("get", "call", "map")),
     ],

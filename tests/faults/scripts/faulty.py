@@ -183,7 +183,7 @@ def ask(name):
 
 
 def _sockets():
-    for fd in range(3, 4096):  # it may be high up: a child keeps the number that its parent had for it
+    for fd in range(3, 256):
         with contextlib.suppress(OSError):
             if socket.socket(fileno=os.dup(fd)).family == socket.AF_UNIX:
                 yield fd
