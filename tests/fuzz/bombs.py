@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import pickle
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+assert ctypes, "is imported by who first borrows memory, and an import unmarshals what it has compiled"
 
 exploded: list[str] = []
 """What has run."""
