@@ -114,6 +114,8 @@ class Channel:
         except (BlockingIOError, InterruptedError):
             return []
         except OSError as error:
+            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+                raise
             raise EOFError(f"the other side is gone: {error}") from error
         if ancillary or flags & _CTRUNC:
             self._take_descriptors(ancillary, flags)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Protocol
 
-from relieve_py import locks
+from relieve_py import locks, loops
 from relieve_py.birth import Birth
 from relieve_py.lending import COOL
+from relieve_py.loops import QUICK, LoopReader
 from relieve_py.supervisor import Supervisor
 from relieve_py.turns import Turns
 from relieve_py.wire import Frame
 
+IO_THREAD, CALLERS = "the I/O thread", "callers"
+"""Who reads a channel; or a LoopReader."""
 PARKED = 0.001
 """Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a
 caller in a loop; more: what the child says unasked after such a loop is heard later."""
@@ -66,7 +70,8 @@ class Line:
         self._supervisor = supervisor
         self._turns = Turns()
         self._death: tuple[Birth, int | None, int | None] | None = None  # to be handled when the reader is done
-        self._parked = False  # callers read the channel, the I/O thread does not
+        self._reader: str | LoopReader = IO_THREAD  # of the channel; set under the lock
+        self._woke_loop_at = 0.0  # when the I/O thread did so last, by what it read
         self._unparking = False  # a timer will look whether they still do
         self._callers_reads = self._reads_seen = 0
         self._shared = False  # the I/O thread reads although a caller does
@@ -79,7 +84,7 @@ class Line:
         """Under the lock: this child's channel is the line now. It is read once the launcher has told that the child
         exists, which it may do later than the child speaks."""
         self.birth = birth
-        self._parked = False
+        self._reader = IO_THREAD
         self._supervisor.watch(birth.channel.fileno(), functools.partial(self._on_channel, birth))
         birth.channel.attend(functools.partial(self._supervisor.post, self._tend, birth))
         self._update_interest()
@@ -94,12 +99,14 @@ class Line:
         """Let go of the child."""
         with self.lock:
             if self.birth is birth:
+                self._leave_loop()
                 self.birth = None
             self._supervisor.unwatch(birth.channel.fileno())
             birth.close()
 
     def release(self, birth: Birth) -> None:
         """Under the lock: another line takes this child's channel, as it is."""
+        self._leave_loop()
         self.birth = None
         self._supervisor.unwatch(birth.channel.fileno())
 
@@ -107,6 +114,7 @@ class Line:
         """In a process that was just forked: the child belongs to the original."""
         self.lock = lock
         self._turns = Turns()
+        self._reader = IO_THREAD
         birth, self.birth = self.birth, None
         if birth is not None:
             birth.forget()
@@ -118,10 +126,10 @@ class Line:
             self._update_interest()
 
     def _update_interest(self) -> None:
-        """Under the lock: the I/O thread reads unless a caller does, and writes while something is left to write."""
+        """Under the lock: the I/O thread reads unless another does, and writes while something is left to write."""
         birth = self.birth
         if birth is not None and not birth.hung_up:
-            read, write = birth.process is not None and not self._parked, birth.channel.queued > 0
+            read, write = birth.process is not None and self._reader is IO_THREAD, birth.channel.queued > 0
             self._supervisor.interest(birth.channel.fileno(), read, write)
 
     # -- callers that read -------------------------------------------------------------------------
@@ -139,8 +147,8 @@ class Line:
             birth = self.birth
             if birth is None or birth.hung_up or self._death is not None or over():
                 return
-            if not self._parked:
-                self._park(True)
+            if self._reader is not CALLERS:
+                self._give_to(CALLERS)
             fd = birth.channel.fileno()
             if fd < 0:  # since the look above
                 return
@@ -154,24 +162,23 @@ class Line:
         self._turns.leave_place()
         self._shared = False
         if self._handling or self._death is not None:
-            self._hand_over()
+            interrupted, self._handling = self._handling, False
+            self._hand_over(interrupted)
         elif self.more():
-            self._park(False)
-        elif not self._unparking:
-            self._unparking = True
-            self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+            self._give_to(IO_THREAD)
+        else:
+            self._unpark_soon()
         self._callers_reads += 1
 
     def attend(self) -> None:
-        """Somebody waits without reading: the I/O thread has to."""
-        if self._parked and not self._turns.caller_reads:
-            self._park(False)
+        """Somebody waits without reading: another has to."""
+        if self._reader is CALLERS and not self._turns.caller_reads:
+            self._give_to(IO_THREAD)
 
     def attend_always(self) -> None:
-        """Under the lock: who waits may not be who reads, so the I/O thread has to."""
-        if self._parked:
-            self._parked = False
-            self._update_interest()
+        """Under the lock: who waits may not be the caller who reads, so the I/O thread has to."""
+        if self._reader is CALLERS:
+            self._read_by(IO_THREAD)
 
     def take_sign_of_life(self) -> bool:
         """True when the child has sent or taken anything since this was last asked."""
@@ -182,28 +189,38 @@ class Line:
         """Something happened that a caller who reads may be waiting for."""
         self._turns.nudge()
 
-    def _park(self, yes: bool) -> None:
-        """Have the I/O thread leave the channel to callers, or not."""
+    def _give_to(self, reader: str) -> None:
         with self.lock:
-            self._parked = yes
-            self._update_interest()
+            self._read_by(reader)
+
+    def _read_by(self, reader: str | LoopReader) -> None:
+        """Under the lock: from now on it reads the channel."""
+        self._leave_loop()
+        self._reader = reader
+        self._update_interest()
+
+    def _unpark_soon(self) -> None:
+        if not self._unparking:
+            self._unparking = True
+            self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
 
     def _unpark(self) -> None:
         """I/O thread: read again, unless callers have done so since the last look."""
-        if self._callers_reads != self._reads_seen or self._turns.caller_reads:
+        if self._callers_reads != self._reads_seen or (self._turns.caller_reads and not self._shared):
             self._reads_seen = self._callers_reads
             self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
         else:
             self._unparking = False
-            self._park(False)
+            if self._reader is CALLERS:
+                self._give_to(IO_THREAD)
 
     def _share(self) -> None:
         """Another caller reads. In the main thread a signal handler may keep it from that, which may even wait for this
         thread: the I/O thread reads, too."""
         if self._turns.main_thread_reads:
             with self.lock:
-                self._shared, self._parked = True, False
-                self._update_interest()
+                self._shared = True
+                self._read_by(IO_THREAD)
 
     def _read_as_caller(self, birth: Birth) -> bool:
         """Read once, unless the child is gone meanwhile. An interruption in the middle (Ctrl-C) may have lost a frame,
@@ -215,17 +232,65 @@ class Line:
         self._handling = False
         return alive
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, interrupted: bool = False) -> None:
         """The I/O thread reads again; deaths that waited for the reader are handled there."""
         with self.lock:
-            self._parked = False
-            self._update_interest()
-            interrupted, self._handling = self._handling, False
+            self._read_by(IO_THREAD)
             death, self._death = self._death, None
         if interrupted:
             self._station.interrupted()
         if death is not None:
             self._supervisor.post(self._station.died, *death)
+
+    # -- event loops that read ---------------------------------------------------------------------
+
+    def _woke(self, loop: LoopReader, birth: Birth) -> None:
+        """I/O thread: what it read was for coroutines of that loop, which can read the next by itself.
+
+        Not when there is more to come: while it runs other coroutines, the child would be kept waiting.
+        """
+        now = self._supervisor.now()
+        before, self._woke_loop_at = self._woke_loop_at, now
+        if now - before > QUICK or self.more():
+            return
+        with self.lock:
+            if birth is not self.birth or birth.hung_up or self._reader is not IO_THREAD or self._turns.caller_reads:
+                return
+            read, give_back = functools.partial(self._read_in, loop, birth), functools.partial(self._take_back, loop)
+            with contextlib.suppress(OSError):  # there is no room for one descriptor more
+                loop.take(birth.channel.fileno(), read, give_back)
+                self._read_by(loop)
+
+    def _read_in(self, loop: LoopReader, birth: Birth) -> None:
+        """In that loop: the same as ``_on_channel``, as long as it alone waits for what comes, and for no more."""
+        if self._reader is not loop or birth is not self.birth or birth.hung_up:
+            return
+        try:
+            loop.has_released = False
+            self._turns.read_now(lambda: self._receive(birth))
+            self._turns.nudge()
+            if self._death is not None:
+                self._hand_over()
+            elif self.more() or not loop.has_released:
+                self._take_back(loop)
+        except BaseException:  # of a signal handler, anywhere in here
+            self._turns.drop()
+            self._hand_over(interrupted=True)
+            self._turns.nudge()
+            raise
+
+    def _leave_loop(self) -> None:
+        """Under the lock: the I/O thread is who reads what is left, if a loop was."""
+        loop = self._reader
+        if isinstance(loop, LoopReader):
+            self._reader = IO_THREAD
+            if self.birth is not None:
+                loop.leave(self.birth.channel.fileno())
+
+    def _take_back(self, loop: LoopReader) -> None:
+        with self.lock:
+            if self._reader is loop:
+                self._read_by(IO_THREAD)
 
     # -- on the I/O thread -------------------------------------------------------------------------
 
@@ -251,10 +316,10 @@ class Line:
             if birth.process is None:
                 return
             if self._turns.caller_reads and not self._shared:
-                self._parked = True  # until it leaves its place
-                self._update_interest()
+                self._read_by(CALLERS)  # until it leaves its place
                 return
         if self._turns.take():
+            loops.of_thread.woke = None
             try:
                 self._receive(birth)
             finally:
@@ -262,6 +327,13 @@ class Line:
             self._turns.nudge()  # a caller may have begun to wait meanwhile, for what was in there
             if self._death is not None:
                 self._hand_over()
+            elif (woke := loops.of_thread.woke) is not None and (loop := woke()) is not None:
+                self._woke(loop, birth)
+        else:  # who reads may be held up by a signal handler
+            with self.lock:
+                if self._reader is IO_THREAD:
+                    self._read_by(CALLERS)
+            self._unpark_soon()
 
     def read_out(self, birth: Birth, code: int | None, signum: int | None) -> bool:
         """The child was reaped: read what it had still said.
@@ -313,5 +385,6 @@ class Line:
             if birth.hung_up:
                 return
             birth.hung_up = True
+            self._leave_loop()
             self._supervisor.unwatch(birth.channel.fileno())
         self._station.hung_up(birth)

@@ -11,9 +11,10 @@ from typing import Any
 from relieve_py import copies, locks
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.itemwise import Refused, result_of
+from relieve_py.loops import Waiter
 from relieve_py.pumping import Pump
 from relieve_py.reading import Reading
-from relieve_py.replies import Reply, Waiter
+from relieve_py.replies import Reply
 from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared
 

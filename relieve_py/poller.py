@@ -30,6 +30,10 @@ class EpollPoller:
     def remove(self, fd: int) -> None:
         self._epoll.unregister(fd)
 
+    def fileno(self) -> int:
+        """Can be read while one of them is ready."""
+        return self._epoll.fileno()
+
     def wait(self, timeout: float | None) -> list[int]:
         return [fd for fd, _ in self._epoll.poll(-1 if timeout is None else timeout)]
 
@@ -64,6 +68,10 @@ class KqueuePoller:
 
     def remove(self, fd: int) -> None:
         self.change(fd, False, False)
+
+    def fileno(self) -> int:
+        """Can be read while one of them is ready."""
+        return int(self._kqueue.fileno())
 
     def wait(self, timeout: float | None) -> list[int]:
         return [event.ident for event in self._kqueue.control(None, 64, timeout)]

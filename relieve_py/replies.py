@@ -15,6 +15,7 @@ from relieve_py import copies, futures, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.futures import CANCELLED, FINISHED, OVER, LateFuture
+from relieve_py.loops import Waiter
 from relieve_py.strands import Strand
 from relieve_py.supervisor import shared, stand_aside
 
@@ -258,25 +259,6 @@ class Reply(LateFuture):
 
 def _log_unseen(what: str, error: BaseException) -> None:
     logger.error("%s failed and nobody asked for the result", what, exc_info=error)
-
-
-class Waiter:
-    """What a coroutine waits for and any thread may give."""
-
-    def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        self.future: asyncio.Future[None] = self._loop.create_future()
-
-    def wake(self) -> None:
-        """Let the coroutine go on."""
-        try:
-            self._loop.call_soon_threadsafe(self._release)
-        except RuntimeError:  # the loop was closed: nobody waits any more
-            logger.debug("an answer came after its event loop was closed")
-
-    def _release(self) -> None:
-        if not self.future.done():
-            self.future.set_result(None)
 
 
 PATIENCE = 5.0

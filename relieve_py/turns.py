@@ -108,13 +108,31 @@ class Turns:
         """End the turn."""
         self._turn.release()
 
+    def read_now(self, read: Callable[[], object]) -> bool:
+        """Take the turn for that; False when this or another thread has it. Where a signal handler may raise, call
+        ``drop`` behind it."""
+        if self._turn._is_owned():
+            return False
+        try:
+            if not self._turn.acquire(blocking=False):
+                return False
+            read()
+            return True
+        finally:
+            self.drop()
+
+    def drop(self) -> None:
+        """End the turn, if this thread has it."""
+        if self._turn._is_owned():
+            self._turn.release()
+
     def take_place(self) -> bool:
-        """Become the caller that will wait in ``wait``; False when another is, or this thread waits already."""
+        """Become the caller that will wait in ``wait``; False when another is, or this thread waits, or reads."""
         try:
             wake = _my_wake()
         except OSError:  # no descriptors left: the I/O thread reads
             return False
-        if wake.polling or self._waiting is wake or not self._place.acquire(blocking=False):
+        if wake.polling or self._waiting is wake or self._turn._is_owned() or not self._place.acquire(blocking=False):
             return False
         self._waiting = wake
         return True

@@ -404,6 +404,19 @@ def test_a_reset_connection_is_the_end(ends: tuple[Channel, Channel]) -> None:
         parent.receive()
 
 
+def test_what_a_signal_handler_raises_is_no_end_of_the_channel(
+    ends: tuple[Channel, Channel], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alarmed:
+        def recvmsg_into(self, *args: object) -> None:
+            raise TimeoutError("of the program")
+
+    monkeypatch.setattr(ends[0], "_sock", Alarmed())
+    with pytest.raises(TimeoutError, match="of the program"):
+        ends[0].receive()
+    monkeypatch.undo()
+
+
 def test_a_post_to_a_side_that_is_gone_is_dropped_and_raises_nothing(ends: tuple[Channel, Channel]) -> None:
     parent, child = ends
     child.close()

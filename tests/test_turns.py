@@ -59,6 +59,29 @@ def test_one_has_the_turn_at_a_time() -> None:
     turns.give_back()
 
 
+def test_who_reads_only_if_it_can_be_done_now() -> None:
+    turns, had = Turns(), []
+    assert turns.read_now(lambda: had.append(turns.read_now(lambda: had.append("again"))))
+    assert had == [False]
+    with pytest.raises(KeyboardInterrupt):
+        turns.read_now(interrupt)
+    other = threading.Thread(target=turns.take)
+    other.start()
+    other.join()
+    assert not turns.read_now(interrupt)
+
+
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def test_who_reads_gets_no_place_to_wait() -> None:
+    turns, had = Turns(), []
+    assert turns.read_now(lambda: had.append(turns.take_place()))
+    assert had == [False]
+    assert turns.take_place()
+
+
 def test_one_caller_has_the_place_at_a_time_and_the_turn_only_while_it_reads(pipe: tuple[int, int]) -> None:
     turns, had = Turns(), []
     assert turns.take_place()

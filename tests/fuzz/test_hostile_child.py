@@ -19,6 +19,7 @@ from puppets import PATIENCE, frame_bytes
 
 from relieve_py import MethodNotFound, TaskDied, wire
 from relieve_py.birth import Cradle
+from relieve_py.line import IO_THREAD
 from relieve_py.serializers import JsonSerializer
 from relieve_py.supervisor import shared
 from relieve_py.surroundings import Surroundings
@@ -146,7 +147,7 @@ def test_a_caller_that_begins_to_wait_while_its_answer_is_read_by_another_is_wok
             if not answered:
                 answered.append(True)
                 line._shared = True
-                line._park(False)  # the I/O thread reads
+                line._give_to(IO_THREAD)
                 puppet.send(frame_bytes(Kind.RESULT, 1, ANSWERS["json"]))
                 settled()
                 settled()

@@ -17,3 +17,9 @@ def trickle(seconds):
     for _ in range(2):
         time.sleep(seconds / 2)
         yield os.getpid()
+
+
+def linger(seconds):
+    """Say that it has begun, and nap then."""
+    yield os.getpid()
+    time.sleep(seconds)
