@@ -109,24 +109,21 @@ def test_a_loop_that_is_kept_busy_gives_back_what_it_reads(pipe: tuple[int, int]
     run(main())
 
 
-def test_a_loop_that_comes_round_keeps_it(pipe: tuple[int, int]) -> None:
+def test_a_loop_that_comes_round_keeps_it(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "QUICK", NEVER)  # it is looked here, not by a timer
+
     async def main() -> None:
-        reader, given_back = reader_here(), list[int]()
-        looks: list[int] = []
-        look = reader._look
-
-        def looked() -> None:
-            look()
-            looks.append(reader._rounds)
-
-        reader._look = looked  # type: ignore[method-assign]
-        reader._rounds = 1
-        await on_io_thread(reader.take, pipe[0], lambda: None, lambda: given_back.append(len(looks)))
-        os.write(pipe[1], b"1")  # which nobody takes, so that it comes round all the time
-        while len(looks) < 3:
-            await asyncio.sleep(0)
-            reader._rounds += 1  # as it would if this were not so much quicker than the looks
+        reader, read, given_back = reader_here(), list[bytes](), list[int]()
+        await on_io_thread(reader.take, pipe[0], lambda: read.append(os.read(pipe[0], 1)), lambda: given_back.append(1))
+        for _ in range(3):
+            os.write(pipe[1], b"1")
+            while not read:
+                await asyncio.sleep(0)
+            read.clear()
+            await on_io_thread(reader._look)
         assert not given_back
+        await on_io_thread(reader._look)
+        assert given_back
         reader.leave(pipe[0])
 
     run(main())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from faulting import DEADLINE, Pool, make_task
-from processes import signal_child, wait_gone
+from processes import descendants, signal_child, wait_gone
 from servers import DIE, FAIL, FREEZE, NOTHING, Orders, server_of, servers_under_orders
 from sizes import size
 
@@ -286,6 +286,10 @@ def test_a_server_that_freezes_over_a_launch_is_replaced(
     task.stop().result(DEADLINE)
 
 
+def children_of(pid: int) -> list[int]:
+    return [child for child, parent in descendants().items() if parent == pid]
+
+
 @pytest.mark.fault(54)
 @pytest.mark.usefixtures("impatient")
 def test_a_frozen_server_holds_up_no_call_and_no_stop_for_long(pool: Pool) -> None:
@@ -293,16 +297,18 @@ def test_a_frozen_server_holds_up_no_call_and_no_stop_for_long(pool: Pool) -> No
     task = make_task(pool.launcher)
     task.start().result(DEADLINE)
     server = server_of(task)
+    its_children = children_of(server)
     os.kill(server, signal.SIGSTOP)
     assert task.get("echo", 1).result(DEADLINE) == 1
     with pytest.raises(TaskDied):
         task.get("kill").result(DEADLINE)
     assert task.get("echo", 2).result(DEADLINE) == 2, "the server could not tell that the child is dead"
-    assert wait_gone(server)
+    assert all(map(wait_gone, (server, *its_children)))
     server = server_of(task)
+    its_children = children_of(server)
     os.kill(server, signal.SIGSTOP)
     assert task.stop().result(DEADLINE).pid
-    assert wait_gone(server)
+    assert all(map(wait_gone, (server, *its_children))), "none is left that may still end when the pool is looked at"
 
 
 @pytest.mark.fault(54)
