@@ -32,7 +32,7 @@ class EpollPoller:
 
     def fileno(self) -> int:
         """Can be read while one of them is ready."""
-        return self._epoll.fileno()
+        return int(self._epoll.fileno())
 
     def wait(self, timeout: float | None) -> list[int]:
         return [fd for fd, _ in self._epoll.poll(-1 if timeout is None else timeout)]
