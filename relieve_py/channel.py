@@ -224,6 +224,8 @@ class Channel:
         return self._flush()
 
     def _post(self, frame: Frame) -> bool:
+        if not self._out and (whole := _as_one_chunk(frame)) is not None:
+            return self._post_chunk(whole)
         first: Frame | None = frame
         for chunk in encode(frame):
             view = memoryview(chunk).cast("B")
@@ -297,6 +299,10 @@ class Channel:
         self.finish()
         if isinstance(self.lending, LendingChild) and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
             frame = self.lending.lend(frame)
+            if (whole := _as_one_chunk(frame)) is not None:
+                if not self.send_whole(whole):
+                    self.finish()
+                return
         views = [memoryview(chunk).cast("B") for chunk in encode(frame)]
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", frame.fds))] if frame.fds else []
         noted: list[int] = []
@@ -390,6 +396,14 @@ class Channel:
             fd = self._arrived.popleft()
             if fd >= 0:
                 os.close(fd)
+
+
+def _as_one_chunk(frame: Frame) -> bytes | None:
+    """The frame, if it is small enough to be sent so."""
+    payload = frame.payload
+    if type(payload) is not bytes or len(payload) > JOIN_BELOW or frame.buffers or frame.fds:
+        return None
+    return encode_small(frame.kind, frame.number, payload, frame.flags)
 
 
 def _behind(chunks: Sequence[Bytes], sent: int) -> list[Bytes]:

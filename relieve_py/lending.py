@@ -4,9 +4,12 @@ The parent makes both segments of a channel, when the first large parts come alo
 A frame that is lent has LENT among its flags, and all of its buffers are in one block, in order, and its payload before
 them if that is large. What is left of its payload ends in the lengths of those parts (u64 each), and a tail::
 
-     +-----------+-------------+------------+-------------+--------------------+
-     | use (u64) | start (u64) | slot (u32) | parts (u32) | payload, too (u32) |
-     +-----------+-------------+------------+-------------+--------------------+
+     +-----------+-------------+------------+-------------+------------+
+     | use (u64) | start (u64) | slot (u32) | parts (u32) | what (u32) |
+     +-----------+-------------+------------+-------------+------------+
+
+``what`` they are: BUFFERS; PAYLOAD, and then the buffers; or OBJECTS, which are buffers that will be bytes objects. Of
+these, unless they are many bytes, whoever receives the frame makes copies, and gives the block back at once.
 
 Whatever goes wrong here, frames go as they are. A frame that names what was not lent is a ProtocolError.
 """
@@ -19,10 +22,12 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 
+from relieve_py import segments
 from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
 from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
+from relieve_py.splicing import all_spliced
 from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Bytes, Frame, Kind, check_size, size_of
 
 LEND = 1 << 16
@@ -36,7 +41,13 @@ WRITE, READ, TRIM = 1, 2, 3
 """The number of a SEGMENT frame: a segment for the child to write into, one for it to read from, or the place (u64)
 from which on the memory that it does not lend is to be given back."""
 
+COPY = 1 << 20
+"""Blocks that will be bytes objects and have so many bytes at most are copied by who receives them, who may be the I/O
+thread. Less: keeping account of views costs as much as the copies; more: that thread has to do with one for longer."""
+
+BUFFERS, PAYLOAD, OBJECTS = 0, 1, 2
 _TAIL = struct.Struct("<QQIII")
+_ONE_AND_TAIL = struct.Struct("<QQQIII")
 
 
 class Lending(ABC):
@@ -63,36 +74,51 @@ class Lending(ABC):
         start_of_tail = len(payload) - _TAIL.size
         if self.borrower is None or start_of_tail < 0 or frame.buffers:
             raise ProtocolError("a frame names what was not lent")
-        use, start, slot, count, whole = _TAIL.unpack_from(payload, start_of_tail)
+        use, start, slot, count, what = _TAIL.unpack_from(payload, start_of_tail)
         rest = start_of_tail - 8 * count
-        if rest < 0 or not 0 < count <= MAX_BUFFERS + whole or whole > 1 or (whole and rest):
+        if rest < 0 or not 0 < count <= MAX_BUFFERS + (what == PAYLOAD) or what > OBJECTS or (what == PAYLOAD and rest):
             raise ProtocolError(f"a frame names {count} parts in {len(payload)} bytes")
         lengths = struct.unpack_from(f"<{count}Q", payload, rest)
         block = Block(start, start + sum(map(padded, lengths)), slot, use)
-        view, place, parts = self.borrower.borrow(block), 0, []
-        for length in lengths:
-            parts.append(view[place : place + length])
-            place += padded(length)
+        if what == OBJECTS and block.end - start <= COPY:
+            parts: list[Bytes] = [*self.borrower.copy(block, lengths)]
+        else:
+            parts = _cut(self.borrower.borrow(block), lengths)
         frame.flags &= ~LENT
-        frame.payload = parts.pop(0) if whole else payload[:rest]
+        frame.payload = parts.pop(0) if what == PAYLOAD else payload[:rest]
         frame.buffers = tuple(parts)
         return block.end
 
 
-def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], bool]:
-    """Those of its parts that are lent, and whether its payload is among them. Raises EncodeError when the frame may
-    not travel: its block would stay lent, since nobody could give it back."""
-    check_size(size_of(frame.payload) + sum(map(size_of, frame.buffers)), len(frame.buffers), len(frame.fds))
-    if size_of(frame.payload) >= OUT_OF_BAND:
-        return (frame.payload, *frame.buffers), True
-    return frame.buffers, False
+def _cut(view: memoryview, lengths: Sequence[int]) -> list[Bytes]:
+    """The parts of a block."""
+    place, parts = 0, list[Bytes]()
+    for length in lengths:
+        parts.append(view[place : place + length])
+        place += padded(length)
+    return parts
 
 
-def _without(frame: Frame, parts: Sequence[Bytes], whole: bool, block: Block) -> Frame:
+def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], int, int]:
+    """Those of its parts that are lent, what they are, and how many bytes. Raises EncodeError when the frame may not
+    travel: its block would stay lent, since nobody could give it back."""
+    payload, buffers = frame.payload, frame.buffers
+    nbytes, beside = size_of(payload), sum(map(size_of, buffers))
+    check_size(nbytes + beside, len(buffers), len(frame.fds))
+    if nbytes >= OUT_OF_BAND:
+        return (payload, *buffers), PAYLOAD, nbytes + beside
+    return buffers, OBJECTS if all_spliced(payload, buffers) else BUFFERS, beside
+
+
+def _without(frame: Frame, parts: Sequence[Bytes], what: int, block: Block) -> Frame:
     """What is left of the frame when these parts of it are in the block."""
-    lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
-    tail = _TAIL.pack(block.use, block.start, block.slot, len(parts), whole)
-    rest = b"".join((b"" if whole else frame.payload, lengths, tail))
+    start, _, slot, use = block
+    if len(parts) == 1:
+        tail = _ONE_AND_TAIL.pack(size_of(parts[0]), use, start, slot, 1, what)
+    else:
+        lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
+        tail = lengths + _TAIL.pack(use, start, slot, len(parts), what)
+    rest = tail if what == PAYLOAD else b"".join((frame.payload, tail))
     return Frame(frame.kind, frame.number, rest, (), frame.fds, frame.flags | LENT, frame.owner)
 
 
@@ -152,18 +178,32 @@ class LendingParent(Lending):
             if self._may:
                 self._make_lender()
             return frame
-        parts, whole = _large_parts(frame)
-        copying = self.lender.begin(parts)
+        parts, what, nbytes = _large_parts(frame)
+        if nbytes > segments.AT_ONCE:
+            return self._begin_copying(self.lender, frame, parts, what)
+        block = self.lender.lend(parts)
+        if block is None:
+            return frame
+        self._note(block)
+        return _without(frame, parts, what, block)
+
+    def _begin_copying(self, lender: Lender, frame: Frame, parts: Sequence[Bytes], what: int) -> Frame | Underway:
+        copying = lender.begin(parts)
         if copying is None:
             return frame
-        self._down = max(self._down, copying.block.end)
-        if not self._cooling:
-            self._call()
-        lent = _without(frame, parts, whole, copying.block)
+        self._note(copying.block)
+        lent = _without(frame, parts, what, copying.block)
         try:
             return lent if copying.step() else Underway(copying, lent, frame)
         except OSError:
             return frame
+
+    def _note(self, block: Block) -> None:
+        """It was lent."""
+        if block.end > self._down:
+            self._down = block.end
+        if not self._cooling:
+            self._call()
 
     def came(self, frame: Frame) -> bool:
         if frame.kind == Kind.SEGMENT:
@@ -173,8 +213,10 @@ class LendingParent(Lending):
             if self.borrower is None and self._may:
                 self._make_borrower()
         if frame.flags & LENT:
-            self._up = max(self._up, self._open(frame))
-            self._above = max(self._above, self._up)
+            end = self._open(frame)
+            if end > self._up:
+                self._up = end
+                self._above = max(self._above, end)
             if not self._cooling:
                 self._call()
         return True
@@ -243,9 +285,9 @@ class LendingChild(Lending):
         if self.lender is None:
             frame.flags |= WISH
             return frame
-        parts, whole = _large_parts(frame)
+        parts, what, _ = _large_parts(frame)
         block = self.lender.lend(parts)
-        return frame if block is None else _without(frame, parts, whole, block)
+        return frame if block is None else _without(frame, parts, what, block)
 
     def came(self, frame: Frame) -> bool:
         if frame.kind != Kind.SEGMENT:

@@ -139,7 +139,11 @@ class Lender:
             return None
         try:
             block = self._take(parts)
-            if block is not None:
+            if block is None:
+                return None
+            if block.end <= self._warm and block.end - block.start <= STEP:
+                self._fill(block, parts)
+            else:
                 for _ in self._write(block, parts):
                     continue
             return block
@@ -162,7 +166,7 @@ class Lender:
         if self._marks[0] != TAKEN:
             return None
         self._look()
-        return self._blocks.take(sum(padded(size_of(part)) for part in parts))
+        return self._blocks.take(sum([padded(size_of(part)) for part in parts]))
 
     @property
     def kept(self) -> int:
@@ -201,6 +205,19 @@ class Lender:
         for block in self._blocks.lent:
             if self._marks[block.slot] == block.use:
                 self._blocks.give_back(block)
+
+    def _fill(self, block: Block, parts: Sequence[Bytes]) -> None:
+        """Copy the parts to where there is memory, in one go."""
+        place, memory = block.start, self._map
+        assert memory is not None
+        try:
+            for part in parts:
+                nbytes = size_of(part)
+                memory[place : place + nbytes] = part
+                place += padded(nbytes)
+        except BaseException:
+            self._marks[block.slot] = block.use  # as if the reader had given it back
+            raise
 
     def _write(self, block: Block, parts: Sequence[Bytes]) -> Iterator[int]:
         """Copy the parts, a piece at a time; gives how many bytes each piece has. When that fails, or is given up, the
@@ -285,16 +302,10 @@ class Borrower:
     def borrow(self, block: Block) -> memoryview:
         """A view of the block, in which one may write. It is given back when the last view of it is gone. Raises
         ProtocolError for one that cannot be lent."""
-        start, end, slot, use = block
-        if self._map is None or not (
-            PAGE <= start < end <= self._size and start % PAGE == 0 and 0 < slot < len(self._marks)
-        ):
-            raise ProtocolError(f"no block of a segment of {self._size} bytes: {block}")
-        if slot in self._leases or use <= self._last_use:
-            raise ProtocolError(f"a block of a segment was lent that is lent already: {block}")
-        self._last_use = use
+        start, end, slot, _ = block
+        memory = self._accept(block)
         # An exporter for each block: of a memoryview one cannot be told when the last view of its memory goes.
-        exporter = self._exporter.from_buffer(self._map)
+        exporter = self._exporter.from_buffer(memory)
         # In a cycle that the collector finds, it would call back for all that is weakly referred to before it runs the
         # finalizers of what sees the block. Of what it does not know it cannot say that it is gone before it is.
         self._hide(exporter)
@@ -303,6 +314,29 @@ class Borrower:
         lease.block, lease.copied = block, False
         self._leases[slot] = lease
         return view[start:end]
+
+    def copy(self, block: Block, lengths: Sequence[int]) -> list[bytes]:
+        """The parts of the block, which have these lengths; it is given back at once. Raises ProtocolError for one that
+        cannot be lent."""
+        memory, place, parts = self._accept(block), block.start, []
+        for length in lengths:
+            parts.append(memory[place : place + length])
+            place += padded(length)
+        self._marks[block.slot] = block.use
+        return parts
+
+    def _accept(self, block: Block) -> mmap.mmap:
+        """The memory in which the block is. Raises ProtocolError."""
+        start, end, slot, use = block
+        memory = self._map
+        if memory is None or not (
+            PAGE <= start < end <= self._size and start % PAGE == 0 and 0 < slot < len(self._marks)
+        ):
+            raise ProtocolError(f"no block of a segment of {self._size} bytes: {block}")
+        if slot in self._leases or use <= self._last_use:
+            raise ProtocolError(f"a block of a segment was lent that is lent already: {block}")
+        self._last_use = use
+        return memory
 
     def pin(self) -> None:
         """This process is about to be copied, and the copy has the views, too: what is lent is not used again."""

@@ -32,8 +32,8 @@ from typing import Any, Protocol, runtime_checkable
 from relieve_py import wire
 from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.splicing import dump, is_spliced, large_bytes, load
-from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size
+from relieve_py.splicing import BARE, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
+from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size, size_of
 
 OUT_OF_BAND = 16384
 """Buffers from this many bytes on travel beside the pickle. Less: more parts a frame; more: more copying."""
@@ -98,8 +98,8 @@ class Payload:
         return Payload(self.data, self.buffers, Descriptors([os.dup(fd) for fd in self.descriptors.fds]))
 
     def __len__(self) -> int:
-        nbytes = memoryview(self.data).nbytes
-        return nbytes + sum(memoryview(buffer).nbytes for buffer in self.buffers) if self.buffers else nbytes
+        nbytes = size_of(self.data)
+        return nbytes + sum(map(size_of, self.buffers)) if self.buffers else nbytes
 
 
 @runtime_checkable
@@ -133,8 +133,11 @@ class PickleSerializer:
     any_object = True
 
     def encode(self, obj: Any) -> Payload:
-        if type(obj) in _ATOMS:
+        kind = type(obj)
+        if kind in _ATOMS:
             return Payload(pickle.dumps(obj, 5))
+        if kind is bytes and len(obj) >= SPLICE:
+            return Payload(BARE, (obj,))
         buffers: list[Bytes] = []
 
         def beside(buffer: pickle.PickleBuffer) -> bool:
@@ -143,7 +146,7 @@ class PickleSerializer:
         large = large_bytes((obj,))
         try:
             if large:
-                data, buffers = dump(obj, beside, buffers, large)
+                data, buffers = dump_shortly(obj, large) or dump(obj, beside, buffers, large)
             else:
                 data = pickle.dumps(obj, 5, buffer_callback=beside)
         except Exception:
@@ -259,9 +262,11 @@ def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
 
 def decode_frame(serializer: Serializer, frame: Frame, what: str) -> Any:
     """The same for what a frame that came carries."""
-    if type(serializer) is not PickleSerializer or frame.owner is not None or is_spliced(frame.payload):
+    if type(serializer) is not PickleSerializer or frame.owner is not None:
         return decode(serializer, Payload.of_frame(frame), what)
     try:
+        if is_spliced(frame.payload):
+            return load(frame.payload, frame.buffers)
         return pickle.loads(frame.payload, buffers=frame.buffers)
     except DecodeError:
         raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import resource
 import struct
 import sys
@@ -18,14 +19,15 @@ from hypothesis import strategies as st
 from relieve_py import lending, segments
 from relieve_py.channel import Channel, pair
 from relieve_py.errors import EncodeError, ProtocolError
-from relieve_py.lending import LEND, READ, TRIM, WRITE, LendingChild, LendingParent
+from relieve_py.lending import COPY, LEND, OBJECTS, PAYLOAD, READ, TRIM, WRITE, LendingChild, LendingParent
 from relieve_py.segments import PAGE, Share
-from relieve_py.serializers import Descriptors
+from relieve_py.serializers import Descriptors, PickleSerializer, decode_frame
 from relieve_py.wire import LENT, MAX_DESCRIPTORS, WISH, Frame, Kind
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs memfd_create")
 
 LARGE = bytes(range(256)) * (LEND // 256)
+PICKLE = PickleSerializer()
 
 
 class Ends:
@@ -120,6 +122,43 @@ def test_frames_of_any_shape_are_lent_both_ways_and_arrive_whole(
             assert content(got) == content(frame)
             assert all(type(part) is memoryview and not part.readonly for part in got.buffers)
             assert frame.flags == flags
+
+
+def spliced(*parts: bytes) -> Frame:
+    """A frame for what has these large bytes objects, and nothing else that is large."""
+    payload = PICKLE.encode(("name", parts))
+    assert list(payload.buffers) == list(parts)
+    return payload.to_frame(Kind.CALL, 5)
+
+
+@pytest.mark.parametrize("parts", [(LARGE,), (LARGE, LARGE[:1] + LARGE), (LARGE + b"x", LARGE * 2)])
+def test_what_will_be_bytes_arrives_as_bytes_and_its_block_is_free_at_once(
+    warm: Ends, parts: tuple[bytes, ...]
+) -> None:
+    for send, channel in ((warm.down, warm.parent), (warm.up, warm.child)):
+        (got,) = send(spliced(*parts))
+        assert got.buffers == parts
+        assert {type(part) for part in got.buffers} == {bytes}
+        assert decode_frame(PICKLE, got, "it") == ("name", parts)
+        (again,) = send(spliced(*parts))
+        assert channel.lending is not None
+        assert channel.lending.lender is not None
+        assert [block.start for block in channel.lending.lender._blocks.lent] == [PAGE]  # of the second
+        assert again.buffers == got.buffers == parts
+
+
+def test_many_bytes_are_copied_by_who_wants_them_and_not_by_who_receives_them(warm: Ends) -> None:
+    (got,) = warm.down(spliced(LARGE * (1 + COPY // LEND)))
+    assert type(got.buffers[0]) is memoryview
+    assert decode_frame(PICKLE, got, "it") == ("name", (LARGE * (1 + COPY // LEND),))
+
+
+def test_what_is_not_bytes_in_the_end_arrives_as_a_view_beside_bytes(warm: Ends) -> None:
+    payload = PICKLE.encode([LARGE, bytearray(LARGE), pickle.PickleBuffer(LARGE)])
+    (got,) = warm.up(payload.to_frame(Kind.RESULT, 5))
+    assert {type(part) for part in got.buffers} == {memoryview}
+    back = decode_frame(PICKLE, got, "it")
+    assert (back[0], back[1], bytes(back[2])) == (LARGE, LARGE, LARGE)
 
 
 def test_what_is_lent_does_not_go_through_the_socket(warm: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -415,11 +454,11 @@ large_numbers = st.one_of(numbers, st.sampled_from([2**40, 2**63, 2**64 - 1]))
     st.binary(max_size=30),
 )
 def test_no_frame_of_a_child_does_worse_than_to_be_refused(
-    lengths: list[int], use: int, start: int, slot: int, count: int | None, whole: int, front: bytes
+    lengths: list[int], use: int, start: int, slot: int, count: int | None, what: int, front: bytes
 ) -> None:
     with both_ends() as ends:
         ends.warm()
-        tail = struct.pack("<QQIII", use, start, slot, len(lengths) if count is None else count, whole)
+        tail = struct.pack("<QQIII", use, start, slot, len(lengths) if count is None else count, what)
         payload = front + struct.pack(f"<{len(lengths)}Q", *lengths) + tail
         ends.child.post(Frame(Kind.RESULT, 1, payload, flags=LENT))
         try:
@@ -427,6 +466,7 @@ def test_no_frame_of_a_child_does_worse_than_to_be_refused(
         except ProtocolError:
             return
         (frame,) = frames
-        assert [len(part) for part in frame.buffers] == lengths[whole:]
-        assert len(frame.payload) == lengths[0] if whole else frame.payload == front
+        assert what <= OBJECTS
+        assert [len(part) for part in frame.buffers] == lengths[what == PAYLOAD :]
+        assert len(frame.payload) == lengths[0] if what == PAYLOAD else frame.payload == front
         assert all(bytes(part) is not None for part in frame.buffers)

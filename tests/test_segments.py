@@ -127,6 +127,33 @@ def test_memory_is_used_again_once_the_last_view_is_gone(ends: Ends) -> None:
     assert third.start == first.start
 
 
+def test_a_copy_gives_the_block_back_at_once(ends: Ends) -> None:
+    parts = [b"a" * 100, b"", b"b" * (PAGE + 1)]
+    for _ in range(300):  # more than there are slots
+        block = ends.lender.lend(parts)
+        assert block is not None
+        assert block.start == PAGE
+        assert ends.borrower.copy(block, list(map(len, parts))) == parts
+    view = ends.send(b"seen")
+    ends.lender.trim(0)
+    assert view is not None
+    assert view[:4] == b"seen"
+
+
+def test_what_cannot_be_seen_cannot_be_copied(ends: Ends) -> None:
+    block = ends.lender.lend([b"a"])
+    assert block is not None
+    beyond = Block(PAGE, SIZE + 1, 3, block.use + 1)
+    assert ends.borrower.copy(block, [1]) == [b"a"]
+    for wrong in (block, beyond, Block(PAGE, PAGE + 1, 0, block.use + 1)):
+        with pytest.raises(ProtocolError):
+            ends.borrower.copy(wrong, [1])
+    view = ends.send(b"b")
+    with pytest.raises(ProtocolError, match="lent already"):
+        ends.borrower.copy(Block(PAGE, PAGE + 1, block.slot, 100), [1])
+    assert view is not None
+
+
 def test_a_view_in_a_cycle_is_given_back_by_the_collector(ends: Ends) -> None:
     view = ends.send(b"x" * PAGE)
     cycle: list[object] = [view, view[5:] if view is not None else None]

@@ -65,6 +65,75 @@ def test_the_same_bytes_twice_are_sent_once_and_arrive_as_one() -> None:
     assert first is second
 
 
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The long way is noted here."""
+    taken: list[object] = []
+    real = splicing.dump
+    monkeypatch.setattr("relieve_py.serializers.dump", lambda obj, *rest: (taken.append(obj), real(obj, *rest))[1])
+    return taken
+
+
+OTHER = b"o" * SPLICE
+
+
+@pytest.mark.parametrize(
+    "obj",
+    [
+        LARGE,
+        ("name", 1, 2.5, (LARGE,), {}),
+        (LARGE, OTHER),
+        ((OTHER, "text", b"small"), None, (LARGE, True, (), [])),
+    ],
+)
+def test_what_cannot_refer_to_its_large_bytes_is_pickled_in_a_short_way(
+    obj: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    long = counted(monkeypatch)
+    assert round_trip(obj) == obj
+    assert not long
+    assert all(type(part) is bytes for part in encode(PICKLE, obj).buffers)
+
+
+class Holder:
+    """Refers to what may be elsewhere, too."""
+
+    def __init__(self, held: Any) -> None:
+        self.held = held
+
+
+SHARED: tuple[Any, ...] = (LARGE, 1)
+
+
+@pytest.mark.parametrize(
+    ("obj", "first", "second"),
+    [
+        (((LARGE, LARGE), {}), lambda it: it[0][0], lambda it: it[0][1]),
+        ((LARGE, (LARGE,)), lambda it: it[0], lambda it: it[1][0]),
+        ((LARGE, [LARGE]), lambda it: it[0], lambda it: it[1][0]),
+        ((LARGE, {"a": LARGE}), lambda it: it[0], lambda it: it[1]["a"]),
+        ((LARGE, ((LARGE,),)), lambda it: it[0], lambda it: it[1][0][0]),
+        ((LARGE, Holder(LARGE)), lambda it: it[0], lambda it: it[1].held),
+        ((SHARED, SHARED), lambda it: it[0], lambda it: it[1]),
+        ((SHARED, Holder(SHARED)), lambda it: it[0], lambda it: it[1].held),
+    ],
+)
+def test_what_is_there_twice_is_sent_once_and_arrives_as_one(obj: Any, first: Any, second: Any) -> None:
+    back = round_trip(obj)
+    assert first(back) is second(back)
+    assert len(encode(PICKLE, obj)) < 2 * SPLICE
+
+
+def test_a_small_tuple_that_is_there_twice_beside_large_bytes_arrives_as_one() -> None:
+    small = (1, "a")
+    back = round_trip((small, LARGE, small))
+    assert back == (small, LARGE, small)
+    assert back[0] is back[2]
+
+
+def test_a_name_of_main_goes_by_value_although_the_way_is_short() -> None:
+    assert round_trip((LARGE, "__main__")) == (LARGE, "__main__")
+
+
 def test_bytes_too_deep_or_among_too_many_things_travel_in_the_pickle() -> None:
     deep: Any = LARGE
     for _ in range(DEEP + 1):
@@ -116,6 +185,8 @@ def spoiled() -> Iterator[tuple[bytes, list[bytes]]]:
     yield data[:1] + struct.pack("<I", 0) + data[5:], buffers
     yield data[:5] + struct.pack("<I", 2**31) + data[9:], buffers
     yield b"\0", []
+    yield bytes(encode(PICKLE, LARGE).data), []
+    yield bytes(encode(PICKLE, LARGE).data) + b"x", []
 
 
 @pytest.mark.parametrize(("data", "buffers"), list(spoiled()))
