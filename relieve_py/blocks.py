@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 SLOTS = 255
@@ -19,6 +19,9 @@ class Block(NamedTuple):
     end: int
     slot: int
     use: int
+
+
+_new = tuple.__new__  # what Block() calls in the end
 
 
 class Blocks:
@@ -43,24 +46,45 @@ class Blocks:
 
     def take(self, nbytes: int) -> Block | None:
         """A new one of so many bytes, at least 1; None when there is no room."""
-        if not self._slots:
+        slots, lent, start = self._slots, self._lent, self._first
+        if not slots:
             return None
-        start = self._first
-        for block in self._lent:
+        for block in lent:
             if block.start - start >= nbytes:
                 break
             start = -(-block.end // self._page) * self._page
         if start + nbytes > self._size:
             return None
-        self._use += 1
-        found = Block(start, start + nbytes, self._slots.pop(), self._use)
-        bisect.insort(self._lent, found)
+        self._use = use = self._use + 1
+        found = Block(start, start + nbytes, slots.pop(), use)
+        bisect.insort(lent, found)
         return found
+
+    def take_marked(self, nbytes: int, marks: Sequence[int]) -> Block | None:
+        """The same, once those are given back whose slot has their use for a mark."""
+        lent = self._lent
+        if len(lent) == 1:  # most often it is the last one that is taken again
+            start, _, slot, use = lent[0]
+            if marks[slot] == use and start == self._first and start + nbytes <= self._size:
+                self._use = use = self._use + 1
+                lent[0] = found = _new(Block, (start, start + nbytes, slot, use))
+                return found
+        self.give_back_marked(marks)
+        return self.take(nbytes)
 
     def give_back(self, block: Block) -> None:
         """It is lent no more."""
         self._lent.remove(block)
         self._slots.append(block.slot)
+
+    def give_back_marked(self, marks: Sequence[int]) -> None:
+        """Those whose slot has their use for a mark."""
+        lent = self._lent
+        for place in range(len(lent) - 1, -1, -1):
+            _, _, slot, use = lent[place]
+            if marks[slot] == use:
+                del lent[place]
+                self._slots.append(slot)
 
 
 def gaps(blocks: Iterable[Block], start: int, end: int, page: int) -> list[tuple[int, int]]:

@@ -196,14 +196,16 @@ class Channel:
             self._underway.behind.append(frame)
             return False
         if self.lending is not None and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
-            return self._post_large(frame)
+            return self._post_large(frame, self.lending)
         return self._post(frame)
 
-    def _post_large(self, frame: Frame) -> bool:
-        if isinstance(self.lending, LendingChild):
-            return self._post(self.lending.lend(frame))
-        assert isinstance(self.lending, LendingParent)
-        begun = self.lending.begin(frame)
+    def _post_large(self, frame: Frame, lending: Lending) -> bool:
+        if (lent := lending.lend_one(frame)) is not None:
+            return self._post(lent)
+        if not isinstance(lending, LendingParent):
+            assert isinstance(lending, LendingChild)
+            return self._post(lending.lend(frame))
+        begun = lending.begin(frame)
         self._pay()
         if isinstance(begun, Frame):
             return self._post(begun)
@@ -223,11 +225,16 @@ class Channel:
         self.queued += len(chunk) - sent
         return self._flush()
 
-    def _post(self, frame: Frame) -> bool:
-        if not self._out and (whole := _as_one_chunk(frame)) is not None:
-            return self._post_chunk(whole)
-        first: Frame | None = frame
-        for chunk in encode(frame):
+    def _post(self, frame: Frame | bytes) -> bool:
+        """A frame, or one as a chunk, behind all that is left to send."""
+        first: Frame | None = None
+        if isinstance(frame, Frame):
+            first, chunks = frame, encode(frame)
+        elif not self._out:
+            return self._post_chunk(frame)
+        else:
+            chunks = [frame]
+        for chunk in chunks:
             view = memoryview(chunk).cast("B")
             self._out.append((view, first))
             self.queued += view.nbytes
@@ -298,11 +305,11 @@ class Channel:
         """
         self.finish()
         if isinstance(self.lending, LendingChild) and (frame.buffers or len(frame.payload) >= LEND) and is_large(frame):
-            frame = self.lending.lend(frame)
-            if (whole := _as_one_chunk(frame)) is not None:
-                if not self.send_whole(whole):
+            if (lent := self.lending.lend_one(frame)) is not None:
+                if not self.send_whole(lent):
                     self.finish()
                 return
+            frame = self.lending.lend(frame)
         views = [memoryview(chunk).cast("B") for chunk in encode(frame)]
         rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", frame.fds))] if frame.fds else []
         noted: list[int] = []
@@ -396,14 +403,6 @@ class Channel:
             fd = self._arrived.popleft()
             if fd >= 0:
                 os.close(fd)
-
-
-def _as_one_chunk(frame: Frame) -> bytes | None:
-    """The frame, if it is small enough to be sent so."""
-    payload = frame.payload
-    if type(payload) is not bytes or len(payload) > JOIN_BELOW or frame.buffers or frame.fds:
-        return None
-    return encode_small(frame.kind, frame.number, payload, frame.flags)
 
 
 def _behind(chunks: Sequence[Bytes], sent: int) -> list[Bytes]:

@@ -27,8 +27,18 @@ from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
 from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
-from relieve_py.splicing import all_spliced
-from relieve_py.wire import LENT, MAX_BUFFERS, WISH, Bytes, Frame, Kind, check_size, size_of
+from relieve_py.splicing import ONE_SPLICED, all_spliced
+from relieve_py.wire import (
+    LENT,
+    MAX_BUFFERS,
+    WISH,
+    Bytes,
+    Frame,
+    Kind,
+    check_size,
+    encode_small,
+    size_of,
+)
 
 LEND = 1 << 16
 """Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
@@ -46,6 +56,7 @@ COPY = 1 << 20
 thread. Less: keeping account of views costs as much as the copies; more: that thread has to do with one for longer."""
 
 BUFFERS, PAYLOAD, OBJECTS = 0, 1, 2
+_SEGMENT = int(Kind.SEGMENT)  # to look up a member of an enum takes a while
 _TAIL = struct.Struct("<QQIII")
 _ONE_AND_TAIL = struct.Struct("<QQQIII")
 
@@ -62,6 +73,25 @@ class Lending(ABC):
         """Look at a frame with LENT or WISH, and make it whole; False when it was meant for this. Raises
         ProtocolError."""
 
+    def lend_one(self, frame: Frame) -> bytes | None:
+        """A large frame as one chunk that says where its buffer is; None when it has not just one, or that cannot be
+        lent. As most are that are lent, in few steps."""
+        payload, buffers, lender = frame.payload, frame.buffers, self.lender
+        if lender is None or len(buffers) != 1 or type(payload) is not bytes or len(payload) >= OUT_OF_BAND:
+            return None
+        nbytes = size_of(buffers[0])
+        if nbytes > segments.STEP or frame.fds or (block := lender.lend_one(buffers[0], nbytes)) is None:
+            return None
+        start, end, slot, use = block
+        self._lent(end)
+        what = OBJECTS if payload[: len(ONE_SPLICED)] == ONE_SPLICED else BUFFERS
+        rest = payload + _ONE_AND_TAIL.pack(nbytes, use, start, slot, 1, what)
+        return encode_small(frame.kind, frame.number, rest, frame.flags | LENT)
+
+    @abstractmethod
+    def _lent(self, end: int) -> None:
+        """A block was, which ends there."""
+
     def close(self) -> None:
         """Nothing more is sent or received. What has come can be seen until its last view is gone."""
         borrower, self.borrower, self.lender = self.borrower, None, None
@@ -70,24 +100,24 @@ class Lending(ABC):
 
     def _open(self, frame: Frame) -> int:
         """Put the parts that are lent back into the frame; where their block ends. Raises ProtocolError."""
-        payload = frame.payload
-        start_of_tail = len(payload) - _TAIL.size
-        if self.borrower is None or start_of_tail < 0 or frame.buffers:
+        payload, borrower = frame.payload, self.borrower
+        rest: int = len(payload) - _TAIL.size
+        if borrower is None or rest < 0 or frame.buffers:
             raise ProtocolError("a frame names what was not lent")
-        use, start, slot, count, what = _TAIL.unpack_from(payload, start_of_tail)
-        rest = start_of_tail - 8 * count
+        use, start, slot, count, what = _TAIL.unpack_from(payload, rest)
+        rest -= 8 * count
         if rest < 0 or not 0 < count <= MAX_BUFFERS + (what == PAYLOAD) or what > OBJECTS or (what == PAYLOAD and rest):
             raise ProtocolError(f"a frame names {count} parts in {len(payload)} bytes")
-        lengths = struct.unpack_from(f"<{count}Q", payload, rest)
-        block = Block(start, start + sum(map(padded, lengths)), slot, use)
-        if what == OBJECTS and block.end - start <= COPY:
-            parts: list[Bytes] = [*self.borrower.copy(block, lengths)]
-        else:
-            parts = _cut(self.borrower.borrow(block), lengths)
+        lengths = struct.unpack_from("<Q" if count == 1 else f"<{count}Q", payload, rest)
+        end: int = start + sum(map(padded, lengths))
         frame.flags &= ~LENT
+        if what == OBJECTS and end - start <= COPY:
+            frame.payload, frame.buffers = payload[:rest], borrower.copy(Block(start, end, slot, use), lengths)
+            return end
+        parts = _cut(borrower.borrow(Block(start, end, slot, use)), lengths)
         frame.payload = parts.pop(0) if what == PAYLOAD else payload[:rest]
         frame.buffers = tuple(parts)
-        return block.end
+        return end
 
 
 def _cut(view: memoryview, lengths: Sequence[int]) -> list[Bytes]:
@@ -99,33 +129,31 @@ def _cut(view: memoryview, lengths: Sequence[int]) -> list[Bytes]:
     return parts
 
 
-def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], int, int]:
-    """Those of its parts that are lent, what they are, and how many bytes. Raises EncodeError when the frame may not
-    travel: its block would stay lent, since nobody could give it back."""
+def _large_parts(frame: Frame) -> tuple[Sequence[Bytes], int]:
+    """Those of its parts that are lent, and what they are. Raises EncodeError when the frame may not travel: its block
+    would stay lent, since nobody could give it back."""
     payload, buffers = frame.payload, frame.buffers
-    nbytes, beside = size_of(payload), sum(map(size_of, buffers))
-    check_size(nbytes + beside, len(buffers), len(frame.fds))
-    if nbytes >= OUT_OF_BAND:
-        return (payload, *buffers), PAYLOAD, nbytes + beside
-    return buffers, OBJECTS if all_spliced(payload, buffers) else BUFFERS, beside
+    check_size(size_of(payload) + sum(map(size_of, buffers)), len(buffers), len(frame.fds))
+    if size_of(payload) >= OUT_OF_BAND:
+        return (payload, *buffers), PAYLOAD
+    return buffers, OBJECTS if all_spliced(payload, buffers) else BUFFERS
 
 
 def _without(frame: Frame, parts: Sequence[Bytes], what: int, block: Block) -> Frame:
     """What is left of the frame when these parts of it are in the block."""
-    start, _, slot, use = block
-    if len(parts) == 1:
-        tail = _ONE_AND_TAIL.pack(size_of(parts[0]), use, start, slot, 1, what)
-    else:
-        lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
-        tail = lengths + _TAIL.pack(use, start, slot, len(parts), what)
-    rest = tail if what == PAYLOAD else b"".join((frame.payload, tail))
+    lengths = struct.pack(f"<{len(parts)}Q", *map(size_of, parts))
+    tail = _TAIL.pack(block.use, block.start, block.slot, len(parts), what)
+    rest = b"".join((b"" if what == PAYLOAD else frame.payload, lengths, tail))
     return Frame(frame.kind, frame.number, rest, (), frame.fds, frame.flags | LENT, frame.owner)
 
 
 def is_large(frame: Frame) -> bool:
     """True when it should be lent."""
+    buffers = frame.buffers
+    if len(buffers) == 1 and size_of(buffers[0]) >= LEND:  # most often
+        return True
     nbytes = size_of(frame.payload)
-    return (nbytes if nbytes >= OUT_OF_BAND else 0) + sum(map(size_of, frame.buffers)) >= LEND
+    return (nbytes if nbytes >= OUT_OF_BAND else 0) + sum(map(size_of, buffers)) >= LEND
 
 
 class Underway:
@@ -178,35 +206,25 @@ class LendingParent(Lending):
             if self._may:
                 self._make_lender()
             return frame
-        parts, what, nbytes = _large_parts(frame)
-        if nbytes > segments.AT_ONCE:
-            return self._begin_copying(self.lender, frame, parts, what)
-        block = self.lender.lend(parts)
-        if block is None:
-            return frame
-        self._note(block)
-        return _without(frame, parts, what, block)
-
-    def _begin_copying(self, lender: Lender, frame: Frame, parts: Sequence[Bytes], what: int) -> Frame | Underway:
-        copying = lender.begin(parts)
+        parts, what = _large_parts(frame)
+        copying = self.lender.begin(parts)
         if copying is None:
             return frame
-        self._note(copying.block)
+        self._lent(copying.block.end)
         lent = _without(frame, parts, what, copying.block)
         try:
             return lent if copying.step() else Underway(copying, lent, frame)
         except OSError:
             return frame
 
-    def _note(self, block: Block) -> None:
-        """It was lent."""
-        if block.end > self._down:
-            self._down = block.end
+    def _lent(self, end: int) -> None:
+        if end > self._down:
+            self._down = end
         if not self._cooling:
             self._call()
 
     def came(self, frame: Frame) -> bool:
-        if frame.kind == Kind.SEGMENT:
+        if frame.kind == _SEGMENT:
             raise ProtocolError("a child makes no segments")
         if frame.flags & WISH:
             frame.flags &= ~WISH
@@ -285,12 +303,12 @@ class LendingChild(Lending):
         if self.lender is None:
             frame.flags |= WISH
             return frame
-        parts, what, _ = _large_parts(frame)
+        parts, what = _large_parts(frame)
         block = self.lender.lend(parts)
         return frame if block is None else _without(frame, parts, what, block)
 
     def came(self, frame: Frame) -> bool:
-        if frame.kind != Kind.SEGMENT:
+        if frame.kind != _SEGMENT:
             self._open(frame)
             return True
         if frame.number == TRIM and self.lender is not None:
@@ -298,6 +316,9 @@ class LendingChild(Lending):
         elif frame.number in (WRITE, READ) and isinstance(frame.owner, Descriptors):
             self._take(frame.number, frame.owner)
         return False
+
+    def _lent(self, end: int) -> None:
+        """The parent sees that."""
 
     def _take(self, number: int, owner: Descriptors) -> None:
         try:

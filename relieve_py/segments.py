@@ -139,13 +139,33 @@ class Lender:
             return None
         try:
             block = self._take(parts)
-            if block is None:
-                return None
-            if block.end <= self._warm and block.end - block.start <= STEP:
-                self._fill(block, parts)
-            else:
+            if block is not None:
                 for _ in self._write(block, parts):
                     continue
+            return block
+        except OSError:
+            return None
+        finally:
+            self._busy.release()
+
+    def lend_one(self, part: Bytes, nbytes: int) -> Block | None:
+        """The same for one part of so many bytes, at most STEP, in fewer steps."""
+        if not self._busy.acquire(False):
+            return None
+        try:
+            marks, memory = self._marks, self._map
+            if marks[0] != TAKEN or memory is None or (block := self._blocks.take_marked(nbytes, marks)) is None:
+                return None
+            start, end, slot, use = block
+            try:
+                if end <= self._warm:
+                    memory[start:end] = part
+                else:
+                    for _ in self._write(block, (part,)):
+                        continue
+            except BaseException:
+                marks[slot] = use  # as if the reader had given it back
+                raise
             return block
         except OSError:
             return None
@@ -165,8 +185,10 @@ class Lender:
     def _take(self, parts: Sequence[Bytes]) -> Block | None:
         if self._marks[0] != TAKEN:
             return None
-        self._look()
-        return self._blocks.take(sum([padded(size_of(part)) for part in parts]))
+        nbytes = 0
+        for part in parts:
+            nbytes += padded(size_of(part))
+        return self._blocks.take_marked(nbytes, self._marks)
 
     @property
     def kept(self) -> int:
@@ -202,22 +224,7 @@ class Lender:
 
     def _look(self) -> None:
         """Which blocks were given back?"""
-        for block in self._blocks.lent:
-            if self._marks[block.slot] == block.use:
-                self._blocks.give_back(block)
-
-    def _fill(self, block: Block, parts: Sequence[Bytes]) -> None:
-        """Copy the parts to where there is memory, in one go."""
-        place, memory = block.start, self._map
-        assert memory is not None
-        try:
-            for part in parts:
-                nbytes = size_of(part)
-                memory[place : place + nbytes] = part
-                place += padded(nbytes)
-        except BaseException:
-            self._marks[block.slot] = block.use  # as if the reader had given it back
-            raise
+        self._blocks.give_back_marked(self._marks)
 
     def _write(self, block: Block, parts: Sequence[Bytes]) -> Iterator[int]:
         """Copy the parts, a piece at a time; gives how many bytes each piece has. When that fails, or is given up, the
@@ -315,15 +322,16 @@ class Borrower:
         self._leases[slot] = lease
         return view[start:end]
 
-    def copy(self, block: Block, lengths: Sequence[int]) -> list[bytes]:
+    def copy(self, block: Block, lengths: Sequence[int]) -> tuple[bytes, ...]:
         """The parts of the block, which have these lengths; it is given back at once. Raises ProtocolError for one that
         cannot be lent."""
-        memory, place, parts = self._accept(block), block.start, []
+        start, _, slot, use = block
+        memory, parts = self._accept(block), []
         for length in lengths:
-            parts.append(memory[place : place + length])
-            place += padded(length)
-        self._marks[block.slot] = block.use
-        return parts
+            parts.append(memory[start : start + length])
+            start += padded(length)
+        self._marks[slot] = use
+        return tuple(parts)
 
     def _accept(self, block: Block) -> mmap.mmap:
         """The memory in which the block is. Raises ProtocolError."""

@@ -32,7 +32,7 @@ from typing import Any, Protocol, runtime_checkable
 from relieve_py import wire
 from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.splicing import BARE, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
+from relieve_py.splicing import BARE, DEEP, MANY, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
 from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size, size_of
 
 OUT_OF_BAND = 16384
@@ -143,7 +143,7 @@ class PickleSerializer:
         def beside(buffer: pickle.PickleBuffer) -> bool:
             return _beside(buffer, buffers)
 
-        large = large_bytes((obj,))
+        large = large_bytes(obj, DEEP - 1) if kind is tuple and len(obj) <= MANY else large_bytes((obj,))
         try:
             if large:
                 data, buffers = dump_shortly(obj, large) or dump(obj, beside, buffers, large)

@@ -31,9 +31,13 @@ _HEAD = struct.Struct("<BI")
 _HOLDERS = frozenset({tuple, list, dict})
 _SEARCHED = _HOLDERS | {bytes}
 _NONE: Set[int] = frozenset()
-_PLAIN = frozenset({int, float, bool, str, NoneType})
-"""Of what a tuple may hold besides large bytes, to be pickled in a short way: none of it refers to them, or to it."""
-BARE = _HEAD.pack(MARK, 1) + bytes(4) + pickle.PROTO + b"\x05" + pickle.NEXT_BUFFER + pickle.STOP
+_PLAIN = frozenset({int, float, bool, str, bytes, NoneType})
+"""What a tuple may hold besides large bytes, to be pickled in a short way: it refers to nothing."""
+ONE_SPLICED = _HEAD.pack(MARK, 1)
+"""With this begins the data of what has one large bytes object."""
+_ONE = ONE_SPLICED + bytes(4)
+"""And with this, if nothing else of it travels beside."""
+BARE = _ONE + pickle.PROTO + b"\x05" + pickle.NEXT_BUFFER + pickle.STOP
 """The data of one large bytes object and nothing else."""
 
 
@@ -42,60 +46,49 @@ def large_bytes(objects: Iterable[Any], deep: int = DEEP) -> Set[int]:
     found: Set[int] = _NONE
     for obj in objects:
         kind = type(obj)
+        if kind not in _SEARCHED:
+            continue
         if kind is bytes:
             if len(obj) >= SPLICE:
                 found = found | {id(obj)}
-        elif kind in _HOLDERS and obj and deep and len(obj) <= MANY:
+        elif obj and deep and len(obj) <= MANY:
             parts = obj.values() if kind is dict else obj
             if not _SEARCHED.isdisjoint(map(type, parts)):
                 found = found | large_bytes(parts, deep - 1)
     return found
 
 
-class _NotPlain(Exception):
-    """Raised for a tuple that holds something else."""
-
-
 def dump_shortly(obj: Any, large: Set[int]) -> tuple[bytes, list[Bytes]] | None:
     """The same as ``dump`` for what most calls with large bytes are: a tuple with them, or one in that, beside what
     cannot refer to them; None for all else. It takes half the time. Raises what pickle raises."""
     found: list[Bytes] = []
-    try:
-        thin = _thin(obj, large, found, 2) if type(obj) is tuple else None
-    except _NotPlain:
-        return None
-    if thin is None or len(found) != len(large) or len(found) > MAX_BUFFERS:
-        return None  # some are elsewhere, or there twice
-    data = pickle.dumps(thin, 5, buffer_callback=_left_out)
+    thin = _thin(obj, large, found, True) if type(obj) is tuple else None
     count = len(found)
+    if thin is None or count != len(large) or count > MAX_BUFFERS:  # some are elsewhere, or there twice
+        return None
+    data = pickle.dumps(thin, 5, buffer_callback=callable)  # which says False of any buffer: it is left out
     return struct.pack(f"<BI{count}I", MARK, count, *range(count)) + data, found
 
 
-def _thin(holder: tuple[Any, ...], large: Set[int], found: list[Bytes], deep: int) -> tuple[Any, ...]:
-    """The same tuple without large bytes, which are added to ``found``. Raises _NotPlain."""
-    parts: list[Any] = []
-    for part in holder:
+def _thin(holder: tuple[Any, ...], large: Set[int], found: list[Bytes], deeper: bool) -> tuple[Any, ...] | None:
+    """The same tuple without large bytes, which are added to ``found``; None when it holds what may refer to some."""
+    thin = list(holder)
+    for place, part in enumerate(holder):
         kind = type(part)
         if kind in _PLAIN:
-            parts.append(part)
-        elif kind is bytes:
-            if id(part) in large:
+            if kind is bytes and id(part) in large:
                 found.append(part)
-                part = pickle.PickleBuffer(part)
-            parts.append(part)
-        elif kind in _HOLDERS and not part:
-            parts.append(part)
-        elif kind is tuple and deep > 1:
+                thin[place] = pickle.PickleBuffer(part)
+        elif kind not in _HOLDERS:
+            return None
+        elif part:
             before = len(found)
-            thin = _thin(part, large, found, deep - 1)
-            parts.append(thin if len(found) > before else part)  # itself, since it may be there twice
-        else:
-            raise _NotPlain
-    return tuple(parts)
-
-
-def _left_out(buffer: pickle.PickleBuffer) -> None:
-    """pickle's buffer_callback: it travels beside."""
+            inside = _thin(part, large, found, False) if deeper and kind is tuple else None
+            if inside is None:
+                return None
+            if len(found) > before:  # else it stays itself, since it may be there twice
+                thin[place] = inside
+    return tuple(thin)
 
 
 class _Written(list[Any]):
@@ -154,8 +147,9 @@ def all_spliced(data: Bytes, buffers: Sequence[Bytes]) -> bool:
 
 def load(data: Bytes, buffers: Sequence[Bytes]) -> Any:
     """The object again. Raises what pickle raises, and ValueError for what ``dump`` cannot have made."""
-    if data == BARE and len(buffers) == 1:
-        return bytes(buffers[0])
+    if len(buffers) == 1 and data[: len(_ONE)] == _ONE:  # most often
+        whole = bytes(buffers[0])
+        return whole if data == BARE else pickle.loads(memoryview(data)[len(_ONE) :], buffers=(whole,))
     count = _HEAD.unpack_from(data)[1] if len(data) >= _HEAD.size else len(data)
     start = _HEAD.size + 4 * count
     if count > len(buffers) or start > len(data):

@@ -56,6 +56,23 @@ def test_a_block_is_as_low_as_there_is_room(history: list[int | float], nbytes: 
     assert (block.start if block is not None else None) == (min(fits) if fits else None)
 
 
+@given(steps)
+def test_what_is_marked_is_taken_again_as_if_it_had_been_given_back(history: list[int | float]) -> None:
+    blocks, same, marks, lent = Blocks(PAGE, SIZE, PAGE), Blocks(PAGE, SIZE, PAGE), [0] * (SLOTS + 1), list[Block]()
+    for step in history:
+        if isinstance(step, float):
+            if lent:
+                block = lent.pop(int(step * len(lent)))
+                marks[block.slot] = block.use
+                same.give_back(next(other for other in same.lent if other.start == block.start))
+            continue
+        block, other = blocks.take_marked(step, marks), same.take(step)
+        assert (block and block[:2]) == (other and other[:2])
+        assert block is None or (type(block) is Block and marks[block.slot] != block.use)
+        lent += [block] if block is not None else []
+        assert sorted(lent) == list(blocks.lent)
+
+
 @given(steps, st.integers(0, SIZE // PAGE), st.integers(0, SIZE // PAGE))
 def test_gaps_are_the_pages_on_which_no_block_is(history: list[int | float], first: int, last: int) -> None:
     blocks, lent = after(history)

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -99,6 +100,13 @@ class Holder:
 
     def __init__(self, held: Any) -> None:
         self.held = held
+
+
+def test_an_array_beside_large_bytes_takes_the_long_way_and_not_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = counted(monkeypatch)
+    large, (array,) = round_trip((LARGE, (np.arange(3),)))
+    assert (large, list(array)) == (LARGE, [0, 1, 2])
+    assert len(long) == 1
 
 
 SHARED: tuple[Any, ...] = (LARGE, 1)
