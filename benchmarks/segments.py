@@ -28,7 +28,7 @@ WAYS = {"socket": (NEVER, False), "used again": (1, False), "fresh": (1, True)}
 
 def lend_from(size: int) -> None:
     """In this process, be it the parent or the child, lend what is larger."""
-    lending.LEND = channel.LEND = size
+    lending.LEND = lending.LEND_ONE = channel.LEND = size
 
 
 def echo(value: Any) -> Any:

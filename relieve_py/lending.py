@@ -43,6 +43,8 @@ from relieve_py.wire import (
 LEND = 1 << 16
 """Frames with so many bytes are lent. Less: smaller frames take the way with more steps; more: larger ones are copied
 through the socket, which needs a read and a write for each piece that fits into it. See benchmarks/segments.py."""
+LEND_ONE = 1 << 15
+"""So are frames that have one buffer with so many bytes, and little else, for which there are fewer steps."""
 COOL = 5.0
 """Seconds after which memory is given back that was not lent meanwhile. Less: who uses it again has to wait for fresh
 memory; more: it is kept for longer."""
@@ -51,11 +53,10 @@ WRITE, READ, TRIM = 1, 2, 3
 """The number of a SEGMENT frame: a segment for the child to write into, one for it to read from, or the place (u64)
 from which on the memory that it does not lend is to be given back."""
 
+BUFFERS, PAYLOAD, OBJECTS = 0, 1, 2
 COPY = 1 << 20
 """Blocks that will be bytes objects and have so many bytes at most are copied by who receives them, who may be the I/O
 thread. Less: keeping account of views costs as much as the copies; more: that thread has to do with one for longer."""
-
-BUFFERS, PAYLOAD, OBJECTS = 0, 1, 2
 _SEGMENT = int(Kind.SEGMENT)  # to look up a member of an enum takes a while
 _TAIL = struct.Struct("<QQIII")
 _ONE_AND_TAIL = struct.Struct("<QQQIII")
@@ -74,18 +75,22 @@ class Lending(ABC):
         ProtocolError."""
 
     def lend_one(self, frame: Frame) -> bytes | None:
-        """A large frame as one chunk that says where its buffer is; None when it has not just one, or that cannot be
-        lent. As most are that are lent, in few steps."""
-        payload, buffers, lender = frame.payload, frame.buffers, self.lender
-        if lender is None or len(buffers) != 1 or type(payload) is not bytes or len(payload) >= OUT_OF_BAND:
+        """A large frame as one chunk that says where its large part is; None when it has not just one, or that cannot
+        be lent. As most are that are lent, in few steps."""
+        part, buffers, lender, rest, what = frame.payload, frame.buffers, self.lender, b"", PAYLOAD
+        if lender is None or type(part) is not bytes or frame.fds:
             return None
-        nbytes = size_of(buffers[0])
-        if nbytes > segments.STEP or frame.fds or (block := lender.lend_one(buffers[0], nbytes)) is None:
+        if buffers:
+            if len(buffers) > 1 or len(part) >= OUT_OF_BAND:
+                return None
+            rest, part = part, buffers[0]
+            what = OBJECTS if rest[: len(ONE_SPLICED)] == ONE_SPLICED else BUFFERS
+        nbytes = size_of(part)
+        if nbytes > segments.STEP or (block := lender.lend_one(part, nbytes)) is None:
             return None
         start, end, slot, use = block
         self._lent(end)
-        what = OBJECTS if payload[: len(ONE_SPLICED)] == ONE_SPLICED else BUFFERS
-        rest = payload + _ONE_AND_TAIL.pack(nbytes, use, start, slot, 1, what)
+        rest += _ONE_AND_TAIL.pack(nbytes, use, start, slot, 1, what)
         return encode_small(frame.kind, frame.number, rest, frame.flags | LENT)
 
     @abstractmethod
@@ -111,12 +116,13 @@ class Lending(ABC):
         lengths = struct.unpack_from("<Q" if count == 1 else f"<{count}Q", payload, rest)
         end: int = start + sum(map(padded, lengths))
         frame.flags &= ~LENT
+        block = Block(start, end, slot, use)
         if what == OBJECTS and end - start <= COPY:
-            frame.payload, frame.buffers = payload[:rest], borrower.copy(Block(start, end, slot, use), lengths)
+            frame.payload, frame.buffers = payload[:rest], borrower.copy(block, lengths)
             return end
-        parts = _cut(borrower.borrow(Block(start, end, slot, use)), lengths)
+        parts = _cut(borrower.borrow(block), lengths)
         frame.payload = parts.pop(0) if what == PAYLOAD else payload[:rest]
-        frame.buffers = tuple(parts)
+        frame.buffers = parts
         return end
 
 
@@ -150,7 +156,7 @@ def _without(frame: Frame, parts: Sequence[Bytes], what: int, block: Block) -> F
 def is_large(frame: Frame) -> bool:
     """True when it should be lent."""
     buffers = frame.buffers
-    if len(buffers) == 1 and size_of(buffers[0]) >= LEND:  # most often
+    if len(buffers) == 1 and size_of(buffers[0]) >= LEND_ONE:  # most often
         return True
     nbytes = size_of(frame.payload)
     return (nbytes if nbytes >= OUT_OF_BAND else 0) + sum(map(size_of, buffers)) >= LEND

@@ -32,7 +32,7 @@ from typing import Any, Protocol, runtime_checkable
 from relieve_py import wire
 from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
-from relieve_py.splicing import BARE, DEEP, MANY, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
+from relieve_py.splicing import BARE, DEEP, MANY, PASSED, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
 from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size, size_of
 
 OUT_OF_BAND = 16384
@@ -145,8 +145,10 @@ class PickleSerializer:
 
         large = large_bytes(obj, DEEP - 1) if kind is tuple and len(obj) <= MANY else large_bytes((obj,))
         try:
-            if large:
-                data, buffers = dump_shortly(obj, large) or dump(obj, beside, buffers, large)
+            if large and (short := dump_shortly(obj, large)) is not None:
+                data, buffers = short
+            elif large and max(large.values()) >= PASSED:
+                data, buffers = dump(obj, beside, buffers, large)
             else:
                 data = pickle.dumps(obj, 5, buffer_callback=beside)
         except Exception:

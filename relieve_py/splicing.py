@@ -13,14 +13,17 @@ from __future__ import annotations
 
 import pickle
 import struct
-from collections.abc import Callable, Iterable, Sequence, Set
-from types import NoneType
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType, NoneType
 from typing import Any
 
 from relieve_py.wire import MAX_BUFFERS, Bytes
 
-SPLICE = 1 << 16
-"""Bytes objects from this size on are spliced. Less is copied by the pickler into its buffer all the same."""
+SPLICE = 1 << 15
+"""Bytes objects from this size on are spliced, if that can be done shortly. Less: more parts of frames, which cost as
+much as copying them; more: larger ones are copied into the pickle and out of it."""
+PASSED = 1 << 16
+"""The others are from this size on. Less is copied by the pickler into its buffer all the same."""
 MANY = 64
 """Tuples, lists and dicts with more items are not searched for bytes. More: it is looked for in more of them, which
 takes some 50 ns an item; less: what is in them is copied once more."""
@@ -30,7 +33,7 @@ MARK = 0  # no pickle begins so
 _HEAD = struct.Struct("<BI")
 _HOLDERS = frozenset({tuple, list, dict})
 _SEARCHED = _HOLDERS | {bytes}
-_NONE: Set[int] = frozenset()
+_NONE: Mapping[int, int] = MappingProxyType({})
 _PLAIN = frozenset({int, float, bool, str, bytes, NoneType})
 """What a tuple may hold besides large bytes, to be pickled in a short way: it refers to nothing."""
 ONE_SPLICED = _HEAD.pack(MARK, 1)
@@ -41,24 +44,24 @@ BARE = _ONE + pickle.PROTO + b"\x05" + pickle.NEXT_BUFFER + pickle.STOP
 """The data of one large bytes object and nothing else."""
 
 
-def large_bytes(objects: Iterable[Any], deep: int = DEEP) -> Set[int]:
-    """The ids of large bytes objects among these, and in what they hold as far as is searched."""
-    found: Set[int] = _NONE
+def large_bytes(objects: Iterable[Any], deep: int = DEEP) -> Mapping[int, int]:
+    """The ids of large bytes objects among these, and in what they hold as far as is searched, with their sizes."""
+    found = _NONE
     for obj in objects:
         kind = type(obj)
         if kind not in _SEARCHED:
             continue
         if kind is bytes:
             if len(obj) >= SPLICE:
-                found = found | {id(obj)}
+                found = {**found, id(obj): len(obj)}
         elif obj and deep and len(obj) <= MANY:
             parts = obj.values() if kind is dict else obj
-            if not _SEARCHED.isdisjoint(map(type, parts)):
-                found = found | large_bytes(parts, deep - 1)
+            if not _SEARCHED.isdisjoint(map(type, parts)) and (inside := large_bytes(parts, deep - 1)):
+                found = {**found, **inside}
     return found
 
 
-def dump_shortly(obj: Any, large: Set[int]) -> tuple[bytes, list[Bytes]] | None:
+def dump_shortly(obj: Any, large: Mapping[int, int]) -> tuple[bytes, list[Bytes]] | None:
     """The same as ``dump`` for what most calls with large bytes are: a tuple with them, or one in that, beside what
     cannot refer to them; None for all else. It takes half the time. Raises what pickle raises."""
     found: list[Bytes] = []
@@ -70,7 +73,7 @@ def dump_shortly(obj: Any, large: Set[int]) -> tuple[bytes, list[Bytes]] | None:
     return struct.pack(f"<BI{count}I", MARK, count, *range(count)) + data, found
 
 
-def _thin(holder: tuple[Any, ...], large: Set[int], found: list[Bytes], deeper: bool) -> tuple[Any, ...] | None:
+def _thin(holder: Any, large: Mapping[int, int], found: list[Bytes], deeper: bool) -> tuple[Any, ...] | None:
     """The same tuple without large bytes, which are added to ``found``; None when it holds what may refer to some."""
     thin = list(holder)
     for place, part in enumerate(holder):
@@ -98,10 +101,10 @@ class _Written(list[Any]):
 
 
 def dump(
-    obj: Any, beside: Callable[[pickle.PickleBuffer], bool], buffers: list[Bytes], large: Set[int]
+    obj: Any, beside: Callable[[pickle.PickleBuffer], bool], buffers: list[Bytes], large: Mapping[int, int]
 ) -> tuple[bytes, list[Bytes]]:
     """The data and the buffers of a spliced pickle of ``obj``. ``beside`` puts into ``buffers`` what pickle leaves out;
-    ``large`` are the ids of what else is to be. Raises what pickle raises."""
+    ``large`` are the ids of what else is to be, if it has PASSED bytes. Raises what pickle raises."""
     written = _Written()
 
     def aside(buffer: pickle.PickleBuffer) -> bool:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from relieve_py import lending, segments
 from relieve_py.channel import Channel, pair
 from relieve_py.errors import EncodeError, ProtocolError
-from relieve_py.lending import COPY, LEND, OBJECTS, PAYLOAD, READ, TRIM, WRITE, LendingChild, LendingParent
+from relieve_py.lending import COPY, LEND, LEND_ONE, OBJECTS, PAYLOAD, READ, TRIM, WRITE, LendingChild, LendingParent
 from relieve_py.segments import PAGE, Share
 from relieve_py.serializers import Descriptors, PickleSerializer, decode_frame
 from relieve_py.wire import LENT, MAX_DESCRIPTORS, WISH, Frame, Kind
@@ -184,10 +184,20 @@ def test_the_first_large_frames_travel_as_they_are_and_bring_the_segments(ends: 
 
 
 def test_small_frames_are_not_lent(warm: Ends) -> None:
-    for frame in (Frame(Kind.CALL, 1, LARGE[:-1]), Frame(Kind.CALL, 1, b"", [LARGE[:1000]] * 60)):
+    half = LARGE[: LEND_ONE - 1]
+    for frame in (
+        Frame(Kind.CALL, 1, LARGE[:-1]),
+        Frame(Kind.CALL, 1, b"", [LARGE[:1000]] * 60),
+        Frame(Kind.CALL, 1, b"", [half]),
+        Frame(Kind.CALL, 1, b"", [half, half]),
+    ):
         (got,) = warm.down(frame)
         assert content(got) == content(frame)
-        assert type(got.payload) is not memoryview
+        assert warm.parent.lending is not None
+        assert warm.parent.lending.lender is not None
+        assert len(warm.parent.lending.lender._blocks) == 0
+    (got,) = warm.down(Frame(Kind.CALL, 1, b"small", [LARGE[:LEND_ONE]]))
+    assert got.buffers[0].readonly is False
 
 
 def test_memory_that_is_held_is_not_written_again_and_what_finds_no_room_travels_as_it_is(

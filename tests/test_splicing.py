@@ -16,12 +16,12 @@ from serializing import PICKLE, round_trip, travel
 
 from relieve_py import splicing
 from relieve_py.serializers import Payload, decode, encode
-from relieve_py.splicing import DEEP, MANY, SPLICE, large_bytes
+from relieve_py.splicing import DEEP, MANY, PASSED, SPLICE, large_bytes
 from relieve_py.wire import MAX_BUFFERS
 
-LARGE = bytes(range(256)) * (SPLICE // 256)
+LARGE = bytes(range(256)) * (PASSED // 256)
 leaves = st.one_of(
-    st.sampled_from([LARGE, LARGE[:-1], LARGE + b"x", b"", "text" * SPLICE, None]),
+    st.sampled_from([LARGE, LARGE[:-1], LARGE + b"x", b"", "text" * PASSED, None]),
     st.integers(),
     st.binary(max_size=20),
     st.sampled_from([LARGE, LARGE + b"y"]).map(bytearray),
@@ -74,7 +74,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[object]:
     return taken
 
 
-OTHER = b"o" * SPLICE
+OTHER = b"o" * PASSED
 
 
 @pytest.mark.parametrize(
@@ -100,6 +100,19 @@ class Holder:
 
     def __init__(self, held: Any) -> None:
         self.held = held
+
+
+def test_where_the_way_is_not_short_bytes_have_to_be_larger() -> None:
+    for size in (SPLICE, PASSED - 1):
+        assert encode(PICKLE, ("name", (LARGE[:size],))).buffers
+        assert encode(PICKLE, LARGE[:size]).buffers
+        payload = encode(PICKLE, [LARGE[:size]])
+        assert not payload.buffers
+        assert payload.data[0] != splicing.MARK
+    assert len(encode(PICKLE, [LARGE[:SPLICE], LARGE]).buffers) == 1
+    for less in (LARGE[: SPLICE - 1], ("name", (LARGE[: SPLICE - 1],))):
+        assert not encode(PICKLE, less).buffers
+        assert round_trip(less) == less
 
 
 def test_an_array_beside_large_bytes_takes_the_long_way_and_not_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -128,7 +141,7 @@ SHARED: tuple[Any, ...] = (LARGE, 1)
 def test_what_is_there_twice_is_sent_once_and_arrives_as_one(obj: Any, first: Any, second: Any) -> None:
     back = round_trip(obj)
     assert first(back) is second(back)
-    assert len(encode(PICKLE, obj)) < 2 * SPLICE
+    assert len(encode(PICKLE, obj)) < 2 * PASSED
 
 
 def test_a_small_tuple_that_is_there_twice_beside_large_bytes_arrives_as_one() -> None:
@@ -154,7 +167,7 @@ def test_bytes_too_deep_or_among_too_many_things_travel_in_the_pickle() -> None:
 
 def test_more_large_bytes_than_a_frame_has_places_for_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splicing, "MAX_BUFFERS", 3)
-    several = [bytes([n]) * SPLICE for n in range(5)]
+    several = [bytes([n]) * PASSED for n in range(5)]
     payload = encode(PICKLE, several)
     assert len(payload.buffers) == 3 < MAX_BUFFERS
     assert decode(PICKLE, travel(payload), "it") == several
@@ -178,8 +191,8 @@ def test_a_class_of_main_goes_by_value_although_there_are_large_bytes() -> None:
 
 
 def test_a_search_goes_no_deeper_than_it_says() -> None:
-    assert large_bytes([LARGE, [LARGE[:-1], {"a": LARGE}]]) == {id(LARGE)}
-    assert large_bytes([[LARGE]], 0) == set()
+    assert large_bytes([LARGE, [LARGE[: SPLICE - 1], {"a": LARGE}]]) == {id(LARGE): len(LARGE)}
+    assert not large_bytes([[LARGE]], 0)
 
 
 def spoiled() -> Iterator[tuple[bytes, list[bytes]]]:
