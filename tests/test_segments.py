@@ -140,6 +140,37 @@ def test_a_copy_gives_the_block_back_at_once(ends: Ends) -> None:
     assert view[:4] == b"seen"
 
 
+def test_one_part_of_any_format_is_lent_to_cold_and_to_warm_memory(ends: Ends) -> None:
+    numbers = memoryview(np.arange(2000, dtype="f8"))
+    for part in (b"a" * 100, bytearray(b"b" * 5 * PAGE), numbers, numbers.cast("B")):
+        nbytes = memoryview(part).nbytes
+        for _ in range(2):  # the second time the memory is there
+            block = ends.lender.lend_one(part, nbytes)
+            assert block is not None
+            assert (block.start, block.end) == (PAGE, PAGE + nbytes)
+            assert ends.borrower.copy(block, [nbytes]) == (bytes(part),)
+    assert ends.lender.lend_one(b"c" * SIZE, SIZE) is None  # there is no room
+    view = ends.send(b"d" * 100)
+    block = ends.lender.lend_one(b"e" * 100, 100)
+    assert view is not None
+    assert block is not None
+    assert block.start == 2 * PAGE
+    assert view[:100] == b"d" * 100
+
+
+def test_one_part_for_which_there_is_no_memory_leaves_its_room(ends: Ends, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> int:
+        raise OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        assert ends.lender.lend_one(b"a" * PAGE, PAGE) is None
+    block = ends.lender.lend_one(b"b" * PAGE, PAGE)
+    assert block is not None
+    assert block.start == PAGE
+    assert ends.borrower.copy(block, [PAGE]) == (b"b" * PAGE,)
+
+
 def test_what_cannot_be_seen_cannot_be_copied(ends: Ends) -> None:
     block = ends.lender.lend([b"a"])
     assert block is not None
