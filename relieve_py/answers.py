@@ -6,6 +6,7 @@ import threading
 from typing import Any
 
 from relieve_py.errors import DecodeError, RemoteError, RemoteTraceback, StartError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.serializers import Payload, Serializer, decode, first_line
 from relieve_py.texts import unpack
 
@@ -41,7 +42,8 @@ class Encoded:
 def rebuilt(serializer: Serializer, payload: Payload, what: str) -> Any:
     """What a child sent, as an object again. Raises DecodeError, whatever the code that rebuilds it raises.
 
-    A KeyboardInterrupt of the main thread passes: that is Ctrl-C, as far as anybody can tell.
+    What a signal handler raises passes, and a KeyboardInterrupt of the main thread: that is Ctrl-C, as far as anybody
+    can tell.
     """
     try:
         return decode(serializer, payload, what)
@@ -49,6 +51,8 @@ def rebuilt(serializer: Serializer, payload: Payload, what: str) -> Any:
         raise
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise
+        if raised_by_handler(error):
             raise
         raise DecodeError(f"{what} cannot be rebuilt: {type(error).__name__}: {first_line(error)}") from error
 

@@ -72,6 +72,24 @@ class Backlog:
         self.most_queued = max(self.most_queued, self.waiting.count)
         return None
 
+    def goes(self, call: Call) -> None:
+        """It is on a task from now on."""
+        call.out += 1
+        self.out += 1
+
+    def returns(self, call: Call) -> bool:
+        """It is on a task less; False when that is known."""
+        if not call.out:
+            return False
+        call.out -= 1
+        self.out -= 1
+        return True
+
+    def mend(self) -> None:
+        """Something was interrupted in the middle: what is counted is counted anew."""
+        self.waiting.mend()
+        self.unread.count(self.waiting)
+
     def put_back(self, calls: list[Call]) -> None:
         """Queue calls again, before all others of their priority, in that order."""
         for call in calls:
@@ -86,14 +104,15 @@ class Backlog:
         self.unread.remove(call)
         return True
 
-    def company(self, script: Any, most: int, fits: Callable[[Call], bool]) -> list[Call]:
-        """Up to so many of the calls for that script whose turn it is, which wait no more, as far as they fit in a
-        row."""
-        queue, found = self.waiting.of(script), list[Call]()
-        while len(found) < most and queue.count and fits(queue.first()):
-            found.append(queue.first())
-            self.drop(found[-1])
-        return found
+    def take_out(self, script: Any, most: int, fits: Callable[[Call], bool], found: list[Call]) -> None:
+        """Add to these up to so many of the calls for that script whose turn it is, as far as they fit in a row; they
+        go to a task with those."""
+        queue = self.waiting.of(script)
+        while most > 0 and queue.count and fits(call := queue.first()):
+            found.append(call)
+            self.drop(call)
+            self.goes(call)
+            most -= 1
 
     def take(self, script: Any) -> list[Call]:
         """All that are addressed to that script, None: to none, which wait no more."""

@@ -13,6 +13,7 @@ import attrs
 
 from relieve_py.errors import CallTimeout, EncodeError
 from relieve_py.feeds import Feed, encode_with_feeds
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.policies import RetryPolicy
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer, StreamInside, cannot_send, decode, encode
@@ -142,6 +143,7 @@ class Call:
         "method",
         "mode",
         "number",
+        "out",
         "payload",
         "poison_after",
         "priority",
@@ -171,6 +173,7 @@ class Call:
         self.priority = options.priority
         self.script = options.script
         self.number = 0  # on the channel it was sent on; 0 while it is with no child
+        self.out = 0  # on how many of its worker's tasks it counts: two while it is on its way back from one
         self.causes: tuple[BaseException, ...] = ()
         self.deaths = 0
         self.feeds: tuple[Feed, ...] = ()
@@ -192,6 +195,8 @@ class Call:
             except StreamInside:
                 payload, self.feeds = encode_with_feeds(serializer, call, self, args, kwargs)
             except Exception as error:
+                if raised_by_handler(error):
+                    raise
                 raise cannot_send(serializer, call, error, {"args": args, "kwargs": kwargs}) from error
         payload.check()
         self.payload = payload

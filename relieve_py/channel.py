@@ -217,8 +217,10 @@ class Channel:
         """A whole frame, with none before it."""
         try:
             sent = self._sock.send(chunk, _NOSIGNAL)
-        except OSError:  # flush finds out why
-            sent = 0
+        except OSError as error:
+            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+                raise
+            sent = 0  # flush finds out why
         if sent == len(chunk):
             return True
         self._out.append((memoryview(chunk)[sent:], None))
@@ -283,6 +285,8 @@ class Channel:
             except (BlockingIOError, InterruptedError):
                 return False
             except OSError as error:
+                if error.errno is None:  # of a signal handler
+                    raise
                 if error.errno not in _GONE or sys.platform == "linux":
                     self._shut_down()  # what has come can still be read; on macOS it could not
                 self._out.clear()  # nobody will read this; receive() tells the owner

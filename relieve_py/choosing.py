@@ -9,6 +9,7 @@ from typing import Any, cast
 from relieve_py import locks, plugins
 from relieve_py.calls import Call
 from relieve_py.errors import StrategyError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.strands import Strand
 from relieve_py.strategies import Candidates, Nobody
 from relieve_py.supervisor import shared
@@ -99,6 +100,8 @@ class Chooser:
         except StrategyError:
             raise
         except Exception as error:
+            if raised_by_handler(error):
+                raise
             raise StrategyError(
                 f"strategy {self._name!r} raised {type(error).__name__} for {call.title}: {error}", strategy=self._name
             ) from error

@@ -10,6 +10,7 @@ from relieve_py.answers import Encoded
 from relieve_py.batch import Batch, Conclusion, Deed, Outcomes, Ran
 from relieve_py.calls import Call, CallOptions, Mode, take_ids
 from relieve_py.errors import DecodeError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.itemwise import Refused
 from relieve_py.outcomes import ATOMS, Sealed, outcomes_of
 from relieve_py.rate import Rate
@@ -144,6 +145,8 @@ class Part:
         try:
             found = self._outcomes if isinstance(self._outcomes, list) else outcomes_of(self._outcomes)
         except Exception as error:
+            if raised_by_handler(error):
+                raise
             raise DecodeError(f"results of {self._title} cannot be understood: {error}") from error
         if self._skip:
             found = found[self._skip :]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 import weakref
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -40,7 +39,9 @@ class Dispatcher:
         self.tally = Tally()  # of what ends here
         self.delays = Delays()
         self._make_lock()
-        self._pumping = self._pump_again = False
+        self._pumper: object = None  # stands for the one that dispatches
+        self._pump_again = False  # another wanted to, meanwhile
+        self._in_hand: list[Call] = []  # what it has taken out and not given to a task yet
         self._in_vain = False  # calls wait, and no task was found for any since one was last looked at
         self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
         self.paused = False  # no call is given to a task
@@ -54,14 +55,14 @@ class Dispatcher:
         """In a process that was just forked: what waits here, and who holds a lock, does so in the original."""
         self._make_lock()
         self.chooser.forget()
-        self._pumping = self._pump_again = False
+        self._pumper, self._pump_again, self._in_hand = None, False, []
         self.delays = Delays()
         self.backlog.take_all()
         self.keep()
 
     def _make_lock(self) -> None:
         self.mutex = locks.new()  # owner: whoever touches the backlog or the fields of a dispatcher
-        self.lock = threading.Condition(self.mutex)
+        self.lock = locks.Condition(self.mutex)
 
     @property
     def worker(self) -> Worker:
@@ -104,10 +105,18 @@ class Dispatcher:
         if self.mutex._is_owned():  # by what a signal handler has interrupted
             shared().post(self.look, task)
             return
-        with self.mutex:
-            self._in_vain = False
-            self.rosters.look(task)
-        self.pump()
+        try:
+            with self.mutex:
+                self._in_vain = False
+                try:
+                    self.rosters.look(task)
+                except BaseException:  # of a signal handler
+                    self.rosters.mend()
+                    raise
+            self.pump()
+        except BaseException:  # of a signal handler
+            self.mend()
+            raise
 
     # -- what is taken in --------------------------------------------------------------------------
 
@@ -221,7 +230,8 @@ class Dispatcher:
         """A call has left its task."""
         worker = self.worker  # which may be kept by this call only
         with self.mutex:
-            self.backlog.out -= 1
+            if not self.backlog.returns(call):
+                return
             if self.backlog.drained:
                 self.keep()
         task = carrier.owner.face
@@ -256,24 +266,54 @@ class Dispatcher:
         worker = self._found()
         if worker is None:
             return
+        me = object()
+        try:
+            self._dispatch_all(
+                me
+            )  # which has loops: what is raised where one goes round may miss a try, in CPython 3.13
+            if self._pressure.short:
+                self._tell_if_available()
+            self._settle_drained(worker)  # what nobody takes, or no strategy can place, has ended without a task
+        except BaseException:  # of a signal handler
+            self.mend(me)
+            raise
+
+    def _dispatch_all(self, me: object) -> None:
         with self.mutex:
-            if self._pumping:
+            if self._pumper is not None:
                 self._pump_again = True
                 return
-            self._pumping = True
-        while True:
-            try:
-                while self._dispatch_one():
-                    continue
-            finally:
-                with self.mutex:
-                    again, self._pump_again = self._pump_again, False
-                    self._pumping = again
-            if not again:
-                if self._pressure.short:
-                    self._tell_if_available()
-                self._settle_drained(worker)  # what nobody takes, or no strategy can place, has ended without a task
-                return
+            self._pumper = me
+        again = True
+        while again:
+            while self._dispatch_one():
+                continue
+            with self.mutex:
+                again, self._pump_again = self._pump_again, False
+                if not again:
+                    self._pumper = None
+
+    def mend(self, pumper: object = None) -> None:
+        """A signal handler has raised in the middle of something, as what that ``pumper`` did."""
+        if not shared().here:
+            shared().post(self._mend, pumper)  # where nothing interrupts it
+            shared().post(self.pump)
+        self._mend(pumper)
+
+    def _mend(self, pumper: object) -> None:
+        with self.mutex:
+            self.backlog.mend()
+            self.rosters.mend()
+            if pumper is not None and self._pumper is pumper:
+                in_hand, self._in_hand = self._in_hand, []
+                self._pumper, self._pump_again = None, False
+                mine = (self, None)
+                lost = [call for call in in_hand if call.carrier in mine and not self.backlog.waiting.has(call)]
+                for call in lost:
+                    call.carrier = self
+                    self.backlog.returns(call)
+                self.backlog.put_back([call for call in lost if not call.reply.settled()])
+            self.keep()
 
     def _dispatch_one(self) -> bool:
         """Give the first waiting call to a task; False when it has to wait."""
@@ -281,13 +321,17 @@ class Dispatcher:
         with self.mutex:
             if not self.backlog.waiting.count:
                 return False
-            heads = self.backlog.waiting.heads()
-            call, offered = self._next(heads)
-            if offered:
-                self._take_out(call)
-                chosen = self._chosen(offered, call) if self.chooser.trusted else None
-            else:
-                lost = self._have_wait(heads)
+            try:
+                heads = self.backlog.waiting.heads()
+                call, offered = self._next(heads)
+                if offered:
+                    self._take_out(call)
+                    chosen = self._chosen(offered, call) if self.chooser.trusted else None
+                else:
+                    lost = self._have_wait(heads)
+            except BaseException:  # of a signal handler
+                self.rosters.mend()
+                raise
         if not offered:
             self._see_to_more(heads, lost)
             return False
@@ -305,8 +349,9 @@ class Dispatcher:
 
     def _take_out(self, call: Call) -> None:
         """Under the lock: a call that waits gets a task."""
+        self._in_hand = [call]
         self.backlog.drop(call)
-        self.backlog.out += 1
+        self.backlog.goes(call)
         if self.elasticity is not None:
             self.elasticity.out(self.backlog.out)
         self._somebody_left()
@@ -342,11 +387,13 @@ class Dispatcher:
         """To the task that was chosen, if one was."""
         if isinstance(chosen, Task):
             chosen._slot.traffic.submit(call, *self._company(call, chosen))
+            self._in_hand = []
             return
         with self.mutex:
-            self.backlog.out -= 1
+            self.backlog.returns(call)
             if chosen is None:
                 self.backlog.put_back([call])
+            self._in_hand = []
             self.keep()
         if chosen is not None:
             self._fail(call, chosen)
@@ -359,8 +406,8 @@ class Dispatcher:
             return []
         with self.mutex:
             share = self.backlog.waiting.of(call.script).count // (2 * self.rosters.of(call.script).size)
-            company = self.backlog.company(call.script, min(most, share), may_travel_with_others)
-            self.backlog.out += len(company)
+            self.backlog.take_out(call.script, min(most, share), may_travel_with_others, self._in_hand)
+            company = self._in_hand[1:]
             if company:
                 self._somebody_left()
         for each in company:

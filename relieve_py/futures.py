@@ -96,6 +96,31 @@ class LateFuture(Future[Any]):
                 self._wakers += mine
             return True
 
+    def _wait_until_over(self, seconds: float | None) -> bool:
+        """Wait for its end, for so many seconds; False when it has not come by then.
+
+        Not on the condition: what a signal handler raises in the wrong line of that would leave it locked for ever, and
+        with it who settles this.
+        """
+        bell = threading.Lock()
+        bell.acquire()
+        ring = bell.release
+        if not self._add_waker(ring):
+            return True
+        rung = False
+        try:
+            rung = bell.acquire(True, -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+        finally:
+            if not rung:
+                self._remove_waker(ring)
+        return rung or self._state in OVER
+
+    def _remove_waker(self, waker: Callable[[], object]) -> None:
+        """It is wanted no more. It may have been called, or be called this moment."""
+        with moving:
+            if self._wakers is not None:  # what the collector adds meanwhile is seen by this loop
+                self._wakers = [other for other in self._wakers if other is not waker]
+
     def _invoke_callbacks(self) -> None:
         """It is over: call the wakers. None joins any more, since that is refused from then on."""
         wakers, self._wakers = self._wakers, None

@@ -8,6 +8,7 @@ from relieve_py.calls import Call, Mode
 from relieve_py.dispatch import Dispatcher
 from relieve_py.errors import WorkerFull
 from relieve_py.events import Dropped
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.replies import Reply
 from relieve_py.serializers import Serializer
 from relieve_py.strands import must_not_wait, under_a_loop
@@ -26,6 +27,14 @@ class Intake:
         """Queue a call that was encoded by that serializer. Blocks, raises or drops when there is no room, as
         ``when_full`` says. Raises what a policy of the user raises, too, and CalledFromHandler."""
         locks.refuse_if_mine(self._dispatcher.mutex)
+        try:
+            return self._submit(call, serializer)
+        except BaseException as error:
+            if not isinstance(error, Exception) or raised_by_handler(error):
+                self._dispatcher.mend()
+            raise
+
+    def _submit(self, call: Call, serializer: Serializer) -> Reply | Stream:
         if call.mode is Mode.EVENT and self._backlog.unread.full and not must_not_wait():
             self._wait_for_slack()
         how, reply = None, None

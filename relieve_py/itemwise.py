@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from relieve_py.errors import CallCancelled
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.replies import Reply
 
 
@@ -24,7 +25,7 @@ def result_of(item: Reply | Refused, return_exceptions: bool, what: str) -> Any:
     try:
         return item.result()
     except (Exception, CallCancelled) as error:
-        if return_exceptions:
+        if return_exceptions and not raised_by_handler(error):
             return error
         if isinstance(error, (StopIteration, StopAsyncIteration)):  # raised as it is, it would end the iteration
             raise RuntimeError(f"a call of {what}() raised {type(error).__name__}") from error

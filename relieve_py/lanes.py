@@ -18,7 +18,11 @@ SPARE_LANES = 16
 
 class Lanes:
     """One lane for each priority. What is done with one call takes as many steps as the logarithm of the number of
-    lanes, or fewer; ``least`` looks at each lane. Not locked."""
+    lanes, or fewer; ``least`` looks at each lane. Not locked.
+
+    A signal handler may raise wherever something is called: each call is in or out, and counted so, in one step. The
+    heap may then have priorities that have no lane, but no lane is left out of it.
+    """
 
     __slots__ = ("_highest", "_lanes", "count")
 
@@ -49,14 +53,13 @@ class Lanes:
             if lane is None:
                 lane = self._open(call.priority)
             lane[call.id] = call
+            self.count += 1
             lane.move_to_end(call.id, last=False)
-        self.count += len(calls)
 
     def _open(self, priority: int) -> OrderedDict[int, Call]:
         if len(self._lanes) > 2 * self.count + SPARE_LANES:
             self._lanes = {priority: lane for priority, lane in self._lanes.items() if lane}
-            self._highest = [-priority for priority in self._lanes]
-            heapq.heapify(self._highest)
+            self._highest = sorted(-priority for priority in self._lanes)
         heapq.heappush(self._highest, -priority)
         lane = self._lanes[priority] = OrderedDict()
         return lane
@@ -64,27 +67,33 @@ class Lanes:
     def first(self) -> Call:
         """Whose turn it is. There must be one."""
         while True:
-            lane = self._lanes[-self._highest[0]]
+            priority = -self._highest[0]
+            lane = self._lanes.get(priority)
             if lane:
                 return next(iter(lane.values()))
-            del self._lanes[-heapq.heappop(self._highest)]
+            if lane is not None:
+                del self._lanes[priority]
+            heapq.heappop(self._highest)
 
     def pop(self) -> Call:
         """The same, which waits no more."""
-        while True:
-            lane = self._lanes[-self._highest[0]]
-            if lane:
-                self.count -= 1
-                return lane.popitem(last=False)[1]
-            del self._lanes[-heapq.heappop(self._highest)]
+        call = self.first()
+        del self._lanes[call.priority][call.id]
+        self.count -= 1
+        return call
 
     def remove(self, call: Call) -> bool:
         """It waits no more; False when it did not."""
         lane = self._lanes.get(call.priority)
-        if lane is None or lane.pop(call.id, None) is None:
+        if lane is None or call.id not in lane:
             return False
+        del lane[call.id]
         self.count -= 1
         return True
+
+    def has(self, call: Call) -> bool:
+        """Whether it waits here."""
+        return call.id in self._lanes.get(call.priority, ())
 
     def least(self, oldest: bool) -> Call:
         """The oldest, or the newest, of the lowest priority. There must be one."""
@@ -94,15 +103,13 @@ class Lanes:
     def clear(self) -> list[Call]:
         """All that wait, in the order of their turns; they do so no more."""
         calls = list(self)
-        self.count = 0
-        self._lanes.clear()
-        self._highest.clear()
+        self.count, self._lanes, self._highest = 0, {}, []
         return calls
 
 
 class Queues:
     """A queue for the calls that any task may take, and one for each script to which others are addressed, so that none
-    waits behind a call for which it does not compete. Not locked."""
+    waits behind a call for which it does not compete. Not locked. What is counted is mended by ``mend``."""
 
     __slots__ = ("_addressed", "_open", "count")
 
@@ -135,21 +142,22 @@ class Queues:
 
     def add(self, call: Call) -> None:
         """Behind all of its priority."""
-        self.count += 1
         if call.script is None:
             self._open.add(call)
         else:
             self._addressed.setdefault(call.script, Lanes()).add(call)
+        self.count += 1
 
     def put_back(self, calls: list[Call]) -> None:
         """Before all of their priority, in that order."""
-        self.count += len(calls)
         if not any(call.script is not None for call in calls):
             self._open.put_back(calls)
+            self.count += len(calls)
             return
         for call in reversed(calls):
             queue = self._open if call.script is None else self._addressed.setdefault(call.script, Lanes())
             queue.put_back([call])
+            self.count += 1
 
     def remove(self, call: Call) -> bool:
         """It waits no more; False when it did not."""
@@ -166,10 +174,17 @@ class Queues:
         least = [queue.least(oldest) for queue in (self._open, *self._addressed.values()) if queue.count]
         return min(least, key=lambda call: (call.priority, call.id if oldest else -call.id))
 
+    def has(self, call: Call) -> bool:
+        """Whether it waits here."""
+        return self.of(call.script).has(call)
+
+    def mend(self) -> None:
+        """A signal handler has raised in the middle."""
+        self._addressed = {script: queue for script, queue in self._addressed.items() if queue.count}
+        self.count = self._open.count + sum(queue.count for queue in self._addressed.values())
+
     def clear(self) -> list[Call]:
         """All that wait; they do so no more."""
         calls = list(self)
-        self.count = 0
-        self._open.clear()
-        self._addressed.clear()
+        self.count, self._open, self._addressed = 0, Lanes(), {}
         return calls

@@ -25,6 +25,7 @@ from collections.abc import Callable, Sequence
 from relieve_py import segments
 from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
 from relieve_py.serializers import OUT_OF_BAND, Descriptors
 from relieve_py.splicing import ONE_SPLICED, all_spliced
@@ -180,7 +181,9 @@ class Underway:
         """Copy some more; once that is done, or cannot be, the frame to send."""
         try:
             return self._lent if self._copying.step() else None
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return self._frame
 
 
@@ -220,7 +223,9 @@ class LendingParent(Lending):
         lent = _without(frame, parts, what, copying.block)
         try:
             return lent if copying.step() else Underway(copying, lent, frame)
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return frame
 
     def _lent(self, end: int) -> None:
@@ -282,7 +287,9 @@ class LendingParent(Lending):
         try:
             share = Share()
             lender = Lender(share.fd)
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return
         self._shares.append(share)
         self.owed.append(Frame(Kind.SEGMENT, READ, fds=(share.fd,), flags=LENT, owner=lender))
@@ -293,7 +300,9 @@ class LendingParent(Lending):
             share = Share()
             owner = Descriptors([share.fd])
             borrower = Borrower(share.fd)
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return
         self._shares.append(share)
         self.borrower = borrower

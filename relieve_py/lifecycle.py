@@ -35,6 +35,9 @@ from relieve_py.instructions import (
 )
 from relieve_py.policies import RestartPolicy
 
+INTERRUPTED = "a signal handler raised in the middle"
+"""Why a child was replaced that has done nothing wrong: it does not count as a death."""
+
 
 class State(enum.Enum):
     """Where a task is."""
@@ -405,7 +408,7 @@ class Lifecycle:
 
     def _restart_or_give_up(self, now: float, blamed: bool, worked: bool) -> list[Instruction]:
         assert self.exit is not None
-        self._budget.count(self.exit, now, blamed, worked)
+        self._budget.count(self.exit, now, blamed or self.exit.reason == INTERRUPTED, worked)
         if (spent := self._budget.spent()) is not None:
             what = f"task {self.name!r} {spent}; the last time: {self.exit.describe()}"
             return self._give_up(_with_notes(StartError(what, task=self.name), self.exit))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import sys
 from collections.abc import Callable
+from types import FrameType
 from typing import Protocol
 
 from relieve_py import locks, loops
 from relieve_py.birth import Birth
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.lending import COOL
 from relieve_py.loops import QUICK, LoopReader
 from relieve_py.supervisor import Supervisor
@@ -37,26 +40,14 @@ class Station(Protocol):
         """The channel has ended."""
         ...
 
-    def interrupted(self) -> None:
-        """A signal handler has interrupted a caller (as Ctrl-C does) in the middle of handling a frame, which may be
-        lost."""
+    def interrupted(self, reading: bool) -> None:
+        """A signal handler has raised (as Ctrl-C does) in the middle of what a caller did with the calls or the
+        channel. ``reading``: with the turn to read, so that frames are lost."""
         ...
 
     def died(self, birth: Birth, code: int | None, signum: int | None) -> None:
         """On the I/O thread: what was put off until the reader was done is due."""
         ...
-
-
-def raised_by_handler(error: BaseException) -> bool:
-    """Whether a signal handler raised it: what is called with the very frame that it has interrupted."""
-    step = error.__traceback__
-    while step is not None:
-        below = step.tb_frame.f_back
-        for value in step.tb_frame.f_locals.values():
-            if below is not None and (value is below or (type(value) is tuple and any(it is below for it in value))):
-                return True
-        step = step.tb_next
-    return False
 
 
 class Line:
@@ -75,7 +66,6 @@ class Line:
         self._unparking = False  # a timer will look whether they still do
         self._callers_reads = self._reads_seen = 0
         self._shared = False  # the I/O thread reads although a caller does
-        self._handling = False  # a caller's thread is in the middle of handling frames
         self._sign_of_life = False  # something came, or was taken
 
     # -- one child's channel -----------------------------------------------------------------------
@@ -140,35 +130,64 @@ class Line:
             return
         locks.refuse_if_mine(self.lock)
         turns = self._turns
-        if not turns.take_place():
-            self._share()
-            return
+        if turns.has_place():
+            if self._is_below(sys._getframe(1)):  # this is a signal handler
+                self._share()
+                return
+            self._tidy_up()
+        has_left = False
         try:
-            birth = self.birth
-            if birth is None or birth.hung_up or self._death is not None or over():
-                return
-            if self._reader is not CALLERS:
-                self._give_to(CALLERS)
-            fd = birth.channel.fileno()
-            if fd < 0:  # since the look above
-                return
-            read = functools.partial(self._read_as_caller, birth)
-            turns.wait(fd, lambda: self._death is not None or over(), read, deadline, self._leave_place)
-        finally:
-            if turns.has_place():  # else it stood aside
-                self._leave_place()
+            try:
+                if turns.take_place():
+                    self._read_in_place(over, deadline)
+                else:
+                    self._share()
+            finally:
+                if turns.has_place():  # else it stood aside, or never had it
+                    self._leave_place()
+                has_left = True
+        except BaseException:  # of a signal handler
+            if not has_left:
+                self._tidy_up()
+            raise
+
+    def _read_in_place(self, over: Callable[[], bool], deadline: float | None) -> None:
+        birth = self.birth
+        if birth is None or birth.hung_up or self._death is not None or over():
+            return
+        if self._reader is not CALLERS:
+            self._give_to(CALLERS)
+        fd = birth.channel.fileno()
+        if fd < 0:  # since the look above
+            return
+        read = functools.partial(self._read_as_caller, birth)
+        self._turns.wait(fd, lambda: self._death is not None or over(), read, deadline, self._leave_place)
 
     def _leave_place(self) -> None:
         self._turns.leave_place()
         self._shared = False
-        if self._handling or self._death is not None:
-            interrupted, self._handling = self._handling, False
-            self._hand_over(interrupted)
+        if self._death is not None:
+            self._hand_over()
         elif self.more():
             self._give_to(IO_THREAD)
         else:
             self._unpark_soon()
         self._callers_reads += 1
+
+    def _is_below(self, frame: FrameType | None) -> bool:
+        """This thread is in the middle of reading for a call that it has interrupted."""
+        while frame is not None:
+            if frame.f_code is Line.read_until.__code__ and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _tidy_up(self) -> None:
+        """A signal handler has raised in the middle of leaving the place: what was to be done there is done here."""
+        if self._turns.has_place():
+            self._turns.leave_place()
+        self._shared = False
+        self.broke_off()
 
     def attend(self) -> None:
         """Somebody waits without reading: another has to."""
@@ -184,6 +203,11 @@ class Line:
         """True when the child has sent or taken anything since this was last asked."""
         sign, self._sign_of_life = self._sign_of_life, False
         return sign
+
+    def broke_off(self) -> None:
+        """A signal handler has raised in the middle of a caller's work on the calls, or on the channel."""
+        self._station.interrupted(reading=False)
+        self._hand_over()
 
     def nudge(self) -> None:
         """Something happened that a caller who reads may be waiting for."""
@@ -202,7 +226,11 @@ class Line:
     def _unpark_soon(self) -> None:
         if not self._unparking:
             self._unparking = True
-            self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+            try:
+                self._supervisor.at(self._supervisor.now() + PARKED, self._unpark)
+            except BaseException:  # of a signal handler
+                self._unparking = False
+                raise
 
     def _unpark(self) -> None:
         """I/O thread: read again, unless callers have done so since the last look."""
@@ -223,22 +251,18 @@ class Line:
                 self._read_by(IO_THREAD)
 
     def _read_as_caller(self, birth: Birth) -> bool:
-        """Read once, unless the child is gone meanwhile. An interruption in the middle (Ctrl-C) may have lost a frame,
-        and _hand_over looks for it."""
-        if birth is not self.birth or birth.hung_up:
-            return False
-        self._handling = True
-        alive = self._receive(birth)
-        self._handling = False
-        return alive
+        """Read once, unless the child is gone meanwhile."""
+        try:
+            return birth is self.birth and not birth.hung_up and self._receive(birth)
+        except BaseException:  # of a signal handler
+            self._station.interrupted(reading=True)
+            raise
 
-    def _hand_over(self, interrupted: bool = False) -> None:
+    def _hand_over(self) -> None:
         """The I/O thread reads again; deaths that waited for the reader are handled there."""
         with self.lock:
             self._read_by(IO_THREAD)
             death, self._death = self._death, None
-        if interrupted:
-            self._station.interrupted()
         if death is not None:
             self._supervisor.post(self._station.died, *death)
 
@@ -267,15 +291,18 @@ class Line:
             return
         try:
             loop.has_released = False
-            self._turns.read_now(lambda: self._receive(birth))
+            if self._turns.take():
+                self._receive(birth)
+                self._turns.drop()
             self._turns.nudge()
             if self._death is not None:
                 self._hand_over()
             elif self.more() or not loop.has_released:
                 self._take_back(loop)
         except BaseException:  # of a signal handler, anywhere in here
+            self._station.interrupted(reading=self._turns.mine)
             self._turns.drop()
-            self._hand_over(interrupted=True)
+            self._hand_over()
             self._turns.nudge()
             raise
 

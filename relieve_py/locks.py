@@ -7,10 +7,13 @@ looks first: `refuse_if_mine` where a call comes in, `refuse_if_inside` where th
 
 from __future__ import annotations
 
+import contextlib
+import operator
 import os
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -34,6 +37,34 @@ def new() -> Lock:
     key = id(lock)
     _all[key] = weakref.ref(lock, lambda _: _all.pop(key, None))
     return lock
+
+
+class Condition(threading.Condition):
+    """One whose ``with`` is that of its lock, which ``new`` has made: no handler can raise between the taking of the
+    lock and the ``with``, or between the letting go and the waiting, so that it would never be given back."""
+
+    __enter__ = property(operator.attrgetter("_lock.__enter__"))
+    __exit__ = property(operator.attrgetter("_lock.__exit__"))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """As that of the base class."""
+        lock: Lock = self._lock  # type: ignore[attr-defined]
+        if not lock._is_owned():
+            raise RuntimeError("cannot wait on un-acquired lock")
+        bell = threading.Lock()
+        bell.acquire()
+        waiters: deque[threading.Lock] = self._waiters  # type: ignore[attr-defined]
+        waiters.append(bell)
+        state, rung = (1, threading.get_ident()), False
+        try:
+            state = lock._release_save()
+            rung = bell.acquire(True, -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
+        finally:
+            lock._acquire_restore(state)  # before anything at which a handler could run
+            if not rung:
+                with contextlib.suppress(ValueError):
+                    waiters.remove(bell)
+        return rung
 
 
 def on_main_thread() -> bool:

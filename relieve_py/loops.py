@@ -15,6 +15,7 @@ import weakref
 from collections.abc import Callable
 
 from relieve_py import supervisor
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.poller import make_poller
 
 logger = logging.getLogger("relieve_py")
@@ -57,8 +58,12 @@ class LoopReader:
             return found
         try:
             made = _all[id(loop)] = LoopReader(loop)
-        except (NotImplementedError, OSError, RuntimeError, TypeError, ValueError):
+        except (NotImplementedError, RuntimeError, TypeError):  # no readers, closed, or not of asyncio
             return None
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
+            return None  # there is no room for a descriptor more
         return made
 
     def take(self, fd: int, read: Callable[[], object], give_back: Callable[[], object]) -> None:

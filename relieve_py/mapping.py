@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import threading
 import time
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable, Sized
@@ -14,6 +13,7 @@ from typing import Any, NamedTuple
 from relieve_py import copies, locks
 from relieve_py.chunks import Pace, Part
 from relieve_py.errors import CallCancelled
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.itemwise import Refused, result_of
 from relieve_py.loops import Waiter
 from relieve_py.reading import Reading
@@ -56,7 +56,7 @@ class _Landing:
     noticed."""
 
     def __init__(self) -> None:
-        self._changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
+        self._changed = locks.Condition(locks.new())  # owner: whoever touches the fields below
         self.landed: deque[Lot] = deque()
         self._wakers: list[Callable[[], object]] = []
 
@@ -130,29 +130,42 @@ class Map(Reading, Streamed):
 
     def _have_more_at_hand(self) -> None:
         """Take items and wait for results. Raises StopIteration, or the error of the source, when there are no more."""
-        while not self._at_hand:
-            if self._is_async:
-                raise TypeError("the items come from an async iterable: use 'async for'")
-            while self._ended is None and len(self._flight) < self._limit():
-                self._take_off(self._next_items())
-            if not self._flight:
-                raise self._last(StopIteration)
-            if self._unordered:
-                lot = self._landing.wait()
-                self._flight.remove(lot)
-            else:
-                lot = self._flight.popleft()
-            self._unload(lot)
+        if self._is_async:
+            raise TypeError("the items come from an async iterable: use 'async for'")
+        try:
+            while not self._at_hand:
+                while self._ended is None and len(self._flight) < self._limit():
+                    self._take_off(self._next_items())
+                if not self._flight:
+                    raise self._last(StopIteration)
+                if self._unordered:
+                    lot = self._landing.wait()
+                    self._flight.remove(lot)
+                else:
+                    lot = self._flight.popleft()
+                self._unload(lot)
+        except BaseException as error:
+            self._end_if_interrupted(error)
+            raise
+
+    def _end_if_interrupted(self, error: BaseException) -> None:
+        """What a signal handler raises, as Ctrl-C does, ends this like a generator: items may be lost in the middle."""
+        if isinstance(error, KeyboardInterrupt) or raised_by_handler(error):
+            self.close()
 
     # -- async -------------------------------------------------------------------------------------
 
     async def __anext__(self) -> Any:
-        while not self._at_hand:
-            while self._ended is None and len(self._flight) < self._limit():
-                self._take_off(await self._next_item() if self._is_async else self._next_items())
-            if not self._flight:
-                raise self._last(StopAsyncIteration)
-            self._unload(await self._next_lot())
+        try:
+            while not self._at_hand:
+                while self._ended is None and len(self._flight) < self._limit():
+                    self._take_off(await self._next_item() if self._is_async else self._next_items())
+                if not self._flight:
+                    raise self._last(StopAsyncIteration)
+                self._unload(await self._next_lot())
+        except BaseException as error:
+            self._end_if_interrupted(error)
+            raise
         return self._given(self._at_hand.popleft())
 
     async def _next_item(self) -> list[Any]:
@@ -205,6 +218,8 @@ class Map(Reading, Streamed):
         except StopIteration:
             self._ended = _END
         except BaseException as error:
+            if raised_by_handler(error):
+                raise
             self._ended = error
         return items
 
@@ -213,7 +228,9 @@ class Map(Reading, Streamed):
         if items and self._submit_chunk is not None:
             try:
                 reply = self._submit_chunk(items)
-            except Exception:  # one of them cannot travel with others, or not at all
+            except Exception as error:  # one of them cannot travel with others, or not at all
+                if raised_by_handler(error):
+                    raise
                 self._pace.sent(len(items))
             else:
                 self._pace.sent(len(items), reply.nbytes)
@@ -224,6 +241,8 @@ class Map(Reading, Streamed):
             try:
                 lot = self._submit(item)
             except Exception as error:
+                if raised_by_handler(error):
+                    raise
                 lot = Refused(error)
             self._expect(Lot(lot, 0))
 
@@ -249,6 +268,8 @@ class Map(Reading, Streamed):
             self._at_hand.extend(given.open())
             self._read += len(self._at_hand)
         except (Exception, CallCancelled) as error:
+            if raised_by_handler(error):
+                raise
             self._at_hand.extend([Refused(error)] * max(1, expected))
 
     def _go_on_with(self, lots: list[Lot]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections import deque
 from collections.abc import AsyncIterable, Callable, Iterable
 from typing import Any
@@ -31,7 +30,7 @@ class Flow(Pump):
         self._submit = submit
         self._width = width
         self._unordered = unordered
-        self._changed = threading.Condition(self.lock)
+        self._changed = locks.Condition(self.lock)
         self._held = 0  # items that came in and whose results were not read
         self._flight: set[Reply] = set()  # of unordered results, those that have not come
         self._out: deque[Reply | Refused] = deque()  # for the reader, in the order in which it gets them

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
 import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from relieve_py import copies, futures, locks
@@ -115,6 +114,10 @@ class Reply(LateFuture):
         else:
             self._attend()
 
+    def tell(self) -> None:
+        """It is settled, and whoever did that may have been kept from telling those who wait."""
+        self._invoke_callbacks()
+
     def _invoke_callbacks(self) -> None:
         self._call = self.keeps = None
         super()._invoke_callbacks()
@@ -158,12 +161,12 @@ class Reply(LateFuture):
         """Its error or None, decoded, waiting for it if need be."""
         self._seen = True
         if self._state != FINISHED:
-            try:
-                if self._state == "PENDING" and locks.on_main_thread():
-                    timeout = self._wait_a_moment(timeout)
-                super().exception(timeout)
-            except CancelledError:
-                raise self._cancelled() from None
+            if self._state == "PENDING" and locks.on_main_thread():
+                timeout = self._wait_a_moment(timeout)
+            if not self._wait_until_over(timeout):
+                raise TimeoutError
+            if self._state in CANCELLED:
+                raise self._cancelled()
         if type(self._result) is Encoded:
             self._open()
         if self._exception is not None:
@@ -174,8 +177,7 @@ class Reply(LateFuture):
         """Then make sure that this is no signal handler that waits for itself; return what is left of ``timeout``."""
         if timeout is not None and timeout <= locks.PATIENCE:
             return timeout
-        with contextlib.suppress(TimeoutError, CancelledError):
-            super().exception(locks.PATIENCE)
+        if self._wait_until_over(locks.PATIENCE):
             return timeout
         locks.refuse_if_inside()
         return timeout - locks.PATIENCE if timeout is not None else None

@@ -113,6 +113,14 @@ class Rosters:
         for roster in self._with(task):
             roster.join(task)
 
+    def mend(self) -> None:
+        """Something was interrupted in the middle: all is made anew."""
+        fresh = Roster(self._waits)
+        for task in self.all.members():
+            fresh.join(task)
+        self.all = fresh  # in one step: this may be interrupted, too
+        self._of_scripts.clear()
+
     def leave(self, task: Task) -> None:
         """A task was removed."""
         for roster in self._with(task):
@@ -154,7 +162,7 @@ def _runs(task: Task) -> bool:
 
 def _reads(task: Task) -> bool:
     slot = task._slot
-    return slot.life.state is State.READY and not slot.traffic.table.unread.full
+    return slot.life.state is State.READY and slot.life.forced is None and not slot.traffic.table.unread.full
 
 
 def _has_room(task: Task) -> bool:

@@ -22,6 +22,7 @@ from typing import Any, ClassVar
 from relieve_py import cgroups
 from relieve_py.blocks import Block, Blocks, gaps
 from relieve_py.errors import ProtocolError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.wire import Bytes, size_of
 
 PAGE = mmap.PAGESIZE
@@ -143,7 +144,9 @@ class Lender:
                 for _ in self._write(block, parts):
                     continue
             return block
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return None
         finally:
             self._busy.release()
@@ -167,7 +170,9 @@ class Lender:
                 marks[slot] = use  # as if the reader had given it back
                 raise
             return block
-        except OSError:
+        except OSError as error:
+            if raised_by_handler(error):
+                raise
             return None
         finally:
             self._busy.release()

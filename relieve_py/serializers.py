@@ -32,6 +32,7 @@ from typing import Any, Protocol, runtime_checkable
 from relieve_py import wire
 from relieve_py.byvalue import dump_by_value, importable, load_by_value, reduce_class
 from relieve_py.errors import DecodeError, EncodeError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.splicing import BARE, DEEP, MANY, PASSED, SPLICE, dump, dump_shortly, is_spliced, large_bytes, load
 from relieve_py.wire import MAX_BUFFERS, Bytes, Frame, check_size, size_of
 
@@ -151,7 +152,9 @@ class PickleSerializer:
                 data, buffers = dump(obj, beside, buffers, large)
             else:
                 data = pickle.dumps(obj, 5, buffer_callback=beside)
-        except Exception:
+        except Exception as error:
+            if raised_by_handler(error):
+                raise
             return _encode_rich(obj)
         if (
             data.rfind(b"__main__") >= 0
@@ -224,6 +227,8 @@ def encode(serializer: Serializer, obj: Any, /, **named_parts: Any) -> Payload:
     except EncodeError:
         raise
     except Exception as error:
+        if raised_by_handler(error):
+            raise
         raise cannot_send(serializer, obj, error, named_parts) from error
 
 
@@ -259,6 +264,8 @@ def decode(serializer: Serializer, payload: Payload, what: str) -> Any:
     except DecodeError:
         raise
     except (Exception, SystemExit) as error:
+        if raised_by_handler(error):
+            raise
         raise _cannot_rebuild(what, error) from error
 
 
@@ -466,10 +473,12 @@ def _encode_rich(obj: Any) -> Payload:
     except StreamInside:
         raise  # dill cannot send it either
     except Exception as error:
+        if raised_by_handler(error):
+            raise
         try:
             return Payload(dump_by_value(obj))
-        except Exception:
-            raise error from None
+        except Exception as later:
+            raise later if raised_by_handler(later) else error from None
     # Not getbuffer(): the collector may close the file before its view, and that is an error nobody can catch.
     return Payload(file.getvalue(), buffers, owner if fds else None)
 

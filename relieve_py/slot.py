@@ -18,6 +18,7 @@ from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.births import Births
 from relieve_py.blackbox import NO_PROGRESS
+from relieve_py.calls import Call
 from relieve_py.endings import Owner
 from relieve_py.errors import NotRunning, ProtocolError, RelieveError, copy_of
 from relieve_py.guard import MemoryGuard
@@ -37,7 +38,8 @@ from relieve_py.instructions import (
     Refuse,
     Settle,
 )
-from relieve_py.lifecycle import STACKS_LONGER, Lifecycle, State, signal_name
+from relieve_py.interruptions import raised_by_handler
+from relieve_py.lifecycle import INTERRUPTED, STACKS_LONGER, Lifecycle, State, signal_name
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
@@ -247,14 +249,22 @@ class Slot:
         self.do(after)
 
     def do(self, after: Deeds) -> None:
-        """Without the lock: the deeds that run code of others; one that fails stops no other."""
+        """Without the lock: the deeds that run code of others; one that fails stops no other. What a signal handler
+        raises comes when all are done."""
+        interruption: BaseException | None = None
         for deed in after:
             try:
                 deed()
-            except Exception:
-                logger.exception("relieve_py failed in task %r; please report this", self.life.name)
+            except BaseException as error:
+                if not isinstance(error, Exception) or raised_by_handler(error):
+                    interruption = error
+                else:
+                    logger.exception("relieve_py failed in task %r; please report this", self.life.name)
         if after:
             self._line.nudge()
+        after.clear()
+        if interruption is not None:
+            raise interruption
 
     def carry_out(self, instructions: list[Instruction], after: Deeds) -> None:
         """Under the lock."""
@@ -448,11 +458,24 @@ class Slot:
         log_later(logging.ERROR, "task %r broke the protocol, its child is replaced: %s", self.life.name, what)
         self.act(lambda now: self.life.replace(now, "it broke the protocol"))
 
-    def interrupted(self) -> None:
-        """A caller was interrupted while it read, so that a frame may be lost."""
-        self.traffic.reading_interrupted()
-        logger.warning("task %r was interrupted while it read an answer; its child is replaced", self.life.name)
-        self._supervisor.post(self.act, lambda now: self.life.replace(now, "reading its answer was interrupted"))
+    def interrupted(self, reading: bool) -> None:
+        """A signal handler has raised in the middle of what a caller did with the calls or the channel."""
+        lost = self.traffic.take_at_hand() if reading else None
+        self._supervisor.post(self._after_interruption, self.life.generation, lost)  # where nothing interrupts it
+        with self._lock:
+            if self.life.state is State.READY:
+                self.life.forced = self.life.forced or INTERRUPTED  # from now on it gets no call that dies with it
+            self.traffic.table.mend()
+
+    def _after_interruption(self, generation: int, lost: Call | None) -> None:
+        """I/O thread."""
+        with self._lock:
+            self.traffic.table.mend()
+        if lost is not None:
+            self.traffic.answer_lost(lost)
+        if self.life.generation == generation:
+            self.act(lambda now: self.life.replace(now, INTERRUPTED))
+            logger.warning("task %r was interrupted by a signal handler; its child is replaced", self.life.name)
 
     def _kill_the_silent(self, birth: Birth) -> None:
         if birth is self._line.birth and not birth.reaped:

@@ -196,5 +196,5 @@ class Spare:
         """The channel has ended: its exit follows, or is made to."""
         self.discard()
 
-    def interrupted(self) -> None:
+    def interrupted(self, reading: bool) -> None:
         """No caller reads a spare's channel."""

@@ -39,7 +39,7 @@ class _Threads:
 
     def reset(self) -> None:
         """Start anew, as in a process that was just forked, where the threads of the parent do not exist."""
-        self._lock = threading.Condition(locks.new())  # owner: whoever touches _ready or _idle
+        self._lock = locks.Condition(locks.new())  # owner: whoever touches _ready or _idle
         self._ready: deque[Strand] = deque()
         self._idle = 0
 

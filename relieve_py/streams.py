@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ class Items:
 
     def __init__(self) -> None:
         self.begun = False  # an item has come, so that trying again would repeat it
-        self.changed = threading.Condition(locks.new())  # owner: whoever touches the fields below
+        self.changed = locks.Condition(locks.new())  # owner: whoever touches the fields below
         self._items: deque[Encoded] = deque()
         self._ended = self._closed = False
         self._error: BaseException | Encoded | None = None
@@ -37,7 +36,7 @@ class Items:
     def _disown(self) -> None:
         """In a forked copy of the process: what has come is there, and nothing more will come."""
         self._made_in = copies.here
-        self.changed = threading.Condition(locks.new())
+        self.changed = locks.Condition(locks.new())
         self._wakers.clear()
         if not self._ended:
             self._ended = True
@@ -194,9 +193,10 @@ class Stream(Reading, Streamed):
         _close(self._items, self._call)
 
     def __del__(self) -> None:
-        if not self._items.done():
+        items: Items | None = getattr(self, "_items", None)  # None: what a signal handler raised was first
+        if items is not None and not items.done():
             # On the I/O thread: the collector may run this in the middle of a lock that closing needs.
-            shared().post_from_finalizer(_close, self._items, self._call)
+            shared().post_from_finalizer(_close, items, self._call)
 
 
 def _close(items: Items, call: Call) -> None:

@@ -140,10 +140,12 @@ class Supervisor:
     def _compact(self) -> None:
         """Under the lock: leave out cancelled timers; often enough that they are never much more than the others."""
         self._compacting = True
-        self._timers = [entry for entry in self._timers if entry[2].function is not None]
-        heapq.heapify(self._timers)
-        self._compact_at = 2 * len(self._timers) + 100
-        self._compacting = False
+        try:
+            self._timers = [entry for entry in self._timers if entry[2].function is not None]
+        finally:  # a signal handler may raise
+            heapq.heapify(self._timers)
+            self._compact_at = 2 * len(self._timers) + 100
+            self._compacting = False
 
     def _wake(self) -> None:
         if self._wake_write < 0:  # the copy of a forked process

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from relieve_py.calls import Call, Mode
 from relieve_py.lanes import Lanes
@@ -32,6 +32,12 @@ class Unread:
         """True when who has to wait may go on: not at the first that is read, so that it need not wait at each."""
         return self.events <= EVENTS_AHEAD // 2 and self.nbytes <= EVENT_BYTES_AHEAD // 2
 
+    def count(self, calls: Iterable[Call]) -> None:
+        """It is these, and no others."""
+        self.events = self.nbytes = 0
+        for call in calls:
+            self.add(call)
+
     def add(self, call: Call) -> None:
         """One more, if it is an event."""
         if call.mode is Mode.EVENT:
@@ -55,6 +61,7 @@ class CallTable:
         self.unread = Unread()  # events in waiting and sent
         self.running = 0  # calls in sent; events do not count
         self.finished = 0  # calls that this child has finished
+        self._leaving: list[Call] = []  # those that wait no more, and may not count as sent yet
         self._numbers = itertools.count(1)
 
     @property
@@ -85,16 +92,17 @@ class CallTable:
         call = self.waiting.first()
         if call.mode is not Mode.EVENT and (self.running >= self.concurrency or busy):
             return None
-        self.waiting.pop()
         self.begin(call)
+        self.waiting.pop()  # behind that: see ``mend``
         return call
 
     def company(self, most: int, fits: Callable[[Call], bool]) -> list[Call]:
         """Up to so many of the calls whose turn it is, which wait no more, as far as they fit in a row. They do not
-        count as sent yet."""
-        found: list[Call] = []
-        while self.waiting.count and len(found) < most and fits(self.waiting.first()):
-            found.append(self.waiting.pop())
+        count as sent until they, or the bundle of them, ``begin``."""
+        found = self._leaving = []
+        while self.waiting.count and len(found) < most and fits(call := self.waiting.first()):
+            found.append(call)
+            self.waiting.pop()
         return found
 
     def begin(self, call: Call) -> None:
@@ -119,7 +127,8 @@ class CallTable:
         """The call with that number, which is over; None when nobody waits for it, or it is over already."""
         if number not in self.sent:
             return None
-        call = self.sent.pop(number)
+        call = self.sent[number]
+        del self.sent[number]
         if call is not None:
             call.number = 0
             if call.mode is Mode.EVENT:
@@ -128,6 +137,23 @@ class CallTable:
         self.running -= 1
         self.finished += 1
         return call
+
+    def has(self, call: Call) -> bool:
+        """Whether it waits here, or is with the child, by itself or in a bundle."""
+        return call.number != 0 or call.within is not None or self.waiting.has(call)
+
+    def mend(self) -> None:
+        """A signal handler has raised somewhere in here: what is half done is finished.
+
+        A call that goes is counted as sent before it stops to wait, so that none is in neither place.
+        """
+        left, self._leaving = self._leaving, []
+        self.waiting.put_back([call for call in left if not self.has(call) and not call.reply.settled()])
+        for call in self.sent.values():
+            if call is not None:
+                self.waiting.remove(call)
+        self.running = sum(1 for call in self.sent.values() if call is None or call.mode is not Mode.EVENT)
+        self.unread.count([*self.waiting, *(call for call in self.sent.values() if call is not None)])
 
     def drop(self, call: Call) -> bool:
         """Forget a waiting call; False when it is not waiting here."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import threading
 from collections.abc import Callable
 
 from relieve_py import locks
@@ -85,7 +84,7 @@ class Traffic:
         )
         self.answered = self._answering.answered
         self._at_hand: Call | None = None  # the call whose answer is being handled
-        self._slack = threading.Condition(line.lock)  # who sends events waits here
+        self._slack = locks.Condition(line.lock)  # who sends events waits here
         line.more = functools.partial(bool, self.table.sent)
 
     @property
@@ -100,17 +99,33 @@ class Traffic:
         after: Deeds = []
         lock = self._line.lock
         locks.refuse_if_mine(lock)
-        with lock:
-            call.carrier = self
-            if call.home is None:
-                call.home = self
-            if self._life.state is State.READY and not company and self._may_go(call):
-                self.table.put_sent(call)
-                self._send(call, after)
+        try:
+            with lock:
+                call.carrier = self
+                if call.home is None:
+                    call.home = self
+                if self._life.state is State.READY and not company and self._may_go(call):
+                    self.table.put_sent(call)
+                    self._send(call, after)
+                else:
+                    self._submit_later(call, company, after)
+            if after:
+                self._host.do(after)
+        except BaseException:  # of a signal handler
+            self._break_off((call, *company), after)
+            raise
+
+    def _break_off(self, calls: tuple[Call, ...], after: Deeds) -> None:
+        """A signal handler has raised in the middle of sending these, or of what had to be done then."""
+        self._line.broke_off()
+        self._supervisor.post(self._host.do, after)
+        with self._line.lock:
+            lost = [call for call in calls if not self.table.has(call) and not call.reply.settled()]
+        for call in lost:
+            if call.home is None or call.home is self:
+                call.await_turn_no_more()  # whoever wanted to send it has the handler's exception instead
             else:
-                self._submit_later(call, company, after)
-        if after:
-            self._host.do(after)
+                call.carrier = None  # its home looks for those that it has given and nobody took
 
     def _submit_later(self, call: Call, company: tuple[Call, ...], after: Deeds) -> None:
         """Under the lock: what cannot be sent at once, or not alone."""
@@ -134,10 +149,10 @@ class Traffic:
             self.tally.most_queued = max(self.tally.most_queued, len(self.table.waiting))
 
     def _may_go(self, call: Call) -> bool:
-        """Under the lock: whether a new call can be sent at once. No call waits for a child that reads its events."""
-        return call.mode is Mode.EVENT or (
-            not self.table.waiting.count and self.table.running < self.table.concurrency and not self.closed
-        )
+        """Under the lock: whether a new call can be sent at once. No event waits for a child that runs calls."""
+        if call.mode is Mode.EVENT:
+            return self._life.forced is None
+        return not self.table.waiting.count and self.table.running < self.table.concurrency and not self.closed
 
     def wait_for_slack(self) -> None:
         """Wait while the child has too many events to read, unless this is a thread that must not wait.
@@ -192,7 +207,7 @@ class Traffic:
 
     def _pump(self, after: Deeds) -> None:
         """Under the lock: send what may be sent."""
-        while self._life.state is State.READY and self.table.waiting.count:
+        while self._life.state is State.READY and self._life.forced is None and self.table.waiting.count:
             closed = self.closed
             if self.appetite > 1 and not closed and self.table.running < self.table.concurrency:
                 company = self.table.company(self.appetite, may_travel_with_others)
@@ -274,10 +289,14 @@ class Traffic:
         """The caller has no more use for it: drop it, or interrupt it. Raises CalledFromHandler."""
         locks.refuse_if_mine(self._lock)
         after: Deeds = []
-        with self._lock:
-            if self._drop(call, after) or self._abandon(call, after):
-                self.tally.was_cancelled()
-        self._host.do(after)
+        try:
+            with self._lock:
+                if self._drop(call, after) or self._abandon(call, after):
+                    self.tally.was_cancelled()
+            self._host.do(after)
+        except BaseException:  # of a signal handler
+            self._break_off((), after)
+            raise
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited for its turn for too long; False when it does not wait here."""
@@ -373,21 +392,26 @@ class Traffic:
     def _count(self, call: Call) -> None:
         """Under the lock: a call has given what was wanted of it."""
         now, recent = self._now(), self.tally.recent
-        recent.append((call.made_at, call.sent_at, now))
+        call.sent_at = call.sent_at or now  # who sent it may have been interrupted before that was noted
+        recent.append((call.made_at or call.sent_at, call.sent_at, now))
         if call.home is not self or self.table.waiting.count:
             self._chunking.rate.ran(1, now - call.sent_at)
         if len(recent) >= BATCH:
             self.tally.fold()
 
-    def reading_interrupted(self) -> None:
-        """The caller who read was interrupted, maybe in the middle of an answer, which then is lost."""
-        with self._lock:
-            whole, self._at_hand = self._at_hand, None
-        for call in calls_of(whole) if whole is not None else ():
-            if call.reply.settled():
-                continue
-            lost = RelieveError(f"the answer of call {call.id} of {call.title} was lost: reading it was interrupted")
-            self._endings.give_up(call, lost)
+    def take_at_hand(self) -> Call | None:
+        """With the turn: the call whose answer was being handled when a signal handler raised."""
+        call, self._at_hand = self._at_hand, None
+        return call
+
+    def answer_lost(self, whole: Call) -> None:
+        """Of that call, or of those that travelled in it."""
+        for call in calls_of(whole):
+            if isinstance(call.reply, Reply) and call.reply.settled():
+                call.reply.tell()
+            elif not call.reply.settled():
+                lost = f"the answer of call {call.id} of {call.title} was lost: a signal handler raised meanwhile"
+                self._endings.give_up(call, RelieveError(lost))
             self.left(call)
 
     def counted(self) -> Tally:
@@ -439,7 +463,7 @@ class Traffic:
 
     def forget(self) -> None:
         """In a process that was just forked: who waits here does so in the original."""
-        self._slack = threading.Condition(self._line.lock)
+        self._slack = locks.Condition(self._line.lock)
 
     def left(self, call: Call) -> None:
         if call.feeds:

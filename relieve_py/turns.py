@@ -90,9 +90,8 @@ class Turns:
         return self._waiting is not None
 
     def has_place(self) -> bool:
-        """True while this thread is the caller that waits."""
-        wake = self._waiting
-        return wake is not None and wake is _of_thread.wake
+        """True while this thread is the caller that waits, or was kept from leaving by what a signal handler raised."""
+        return bool(self._place._is_owned())
 
     @property
     def main_thread_reads(self) -> bool:
@@ -101,25 +100,18 @@ class Turns:
         return wake is not None and wake.of_main
 
     def take(self) -> bool:
-        """Take the turn; False when another thread has it."""
+        """Take the turn; False when this or another thread has it. Where a signal handler may raise, call ``drop``
+        behind it, too."""
         return not self._turn._is_owned() and bool(self._turn.acquire(blocking=False))
 
     def give_back(self) -> None:
         """End the turn."""
         self._turn.release()
 
-    def read_now(self, read: Callable[[], object]) -> bool:
-        """Take the turn for that; False when this or another thread has it. Where a signal handler may raise, call
-        ``drop`` behind it."""
-        if self._turn._is_owned():
-            return False
-        try:
-            if not self._turn.acquire(blocking=False):
-                return False
-            read()
-            return True
-        finally:
-            self.drop()
+    @property
+    def mine(self) -> bool:
+        """This thread has the turn, as far as it has not been kept from giving it back."""
+        return bool(self._turn._is_owned())
 
     def drop(self) -> None:
         """End the turn, if this thread has it."""
@@ -127,11 +119,14 @@ class Turns:
             self._turn.release()
 
     def take_place(self) -> bool:
-        """Become the caller that will wait in ``wait``; False when another is, or this thread waits, or reads."""
+        """Become the caller that will wait in ``wait``; False when another is, or this thread waits, or reads. Where a
+        signal handler may raise, look at ``has_place`` behind it."""
         try:
             wake = _my_wake()
-        except OSError:  # no descriptors left: the I/O thread reads
-            return False
+        except OSError as error:
+            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+                raise
+            return False  # no descriptors left: the I/O thread reads
         if wake.polling or self._waiting is wake or self._turn._is_owned() or not self._place.acquire(blocking=False):
             return False
         self._waiting = wake

@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import signal
-import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import MappingProxyType
@@ -50,7 +49,7 @@ class Worker(Entered, Listening, InSight):
         self.name = name or f"{type(self).__name__.lower()}-{next(_counter)}"
         self._ears = Ears(self)
         self._waiters = Waiters()
-        self._lock = threading.Condition(locks.new())  # owner: whoever changes members, waiters or a queue
+        self._lock = locks.Condition(locks.new())  # owner: whoever changes members, waiters or a queue
         self._members: dict[str, Task] = {}
         self._leaving: tuple[Task, ...] = ()  # that were removed, and have a child all the same
         self._history = History()
@@ -62,7 +61,7 @@ class Worker(Entered, Listening, InSight):
 
     def _forget(self) -> None:
         """In a process that was just forked: the tasks belong to the original."""
-        self._lock = threading.Condition(locks.new())
+        self._lock = locks.Condition(locks.new())
 
     def _must_be_mine(self) -> None:
         """Raises NotRunning in a forked copy of the process."""

@@ -59,27 +59,29 @@ def test_one_has_the_turn_at_a_time() -> None:
     turns.give_back()
 
 
-def test_who_reads_only_if_it_can_be_done_now() -> None:
-    turns, had = Turns(), []
-    assert turns.read_now(lambda: had.append(turns.read_now(lambda: had.append("again"))))
-    assert had == [False]
-    with pytest.raises(KeyboardInterrupt):
-        turns.read_now(interrupt)
+def test_who_reads_does_not_begin_again_in_the_middle() -> None:
+    turns = Turns()
+    assert not turns.mine
+    assert turns.take()
+    assert turns.mine
+    assert not turns.take()
+    turns.drop()
+    assert not turns.mine
+    turns.drop()
     other = threading.Thread(target=turns.take)
     other.start()
     other.join()
-    assert not turns.read_now(interrupt)
-
-
-def interrupt() -> None:
-    raise KeyboardInterrupt
+    assert not turns.mine
+    assert not turns.take()
 
 
 def test_who_reads_gets_no_place_to_wait() -> None:
-    turns, had = Turns(), []
-    assert turns.read_now(lambda: had.append(turns.take_place()))
-    assert had == [False]
+    turns = Turns()
+    assert turns.take()
+    assert not turns.take_place()
+    turns.drop()
     assert turns.take_place()
+    assert turns.has_place()
 
 
 def test_one_caller_has_the_place_at_a_time_and_the_turn_only_while_it_reads(pipe: tuple[int, int]) -> None:

@@ -188,7 +188,7 @@ def test_streams_are_no_worse_off(task: CallableTask, is_kept: None) -> None:
     asyncio.run(main())
 
 
-PLACES = {"heard": Slot, "nudge": Turns, "drop": Turns, "_update_interest": Line, "_hand_over": Line}
+PLACES = {"heard": Slot, "nudge": Turns, "drop": Turns, "_update_interest": Line}
 """Methods that a loop calls when it reads, and of what."""
 
 

@@ -1,0 +1,83 @@
+"""Signal handlers that raise, as Ctrl-C and many a timeout do, at each moment of what the main thread does."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from moments import Moment
+from support import T, script
+
+from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy
+
+MARKING = script("marking.py")
+PATIENT = RestartPolicy(max_restarts=10_000, delay=0, max_delay=0)
+DEEDS: dict[str, Callable[[Any, Any], object]] = {
+    "get": lambda remote, mark: remote.get("mark", *mark()).result(T),
+    "call": lambda remote, mark: remote.call("mark", *mark()).result(T),
+    "stream": lambda remote, mark: list(remote.stream("items", 4)),
+    "send": lambda remote, mark: remote.send("ignored").result(T),
+    "cancel": lambda remote, mark: remote.get("mark", *mark()).cancel(),
+    "map": lambda remote, mark: list(remote.map("same", range(20))),
+}
+STEP = {"map": 23, "stream": 2}  # only one of so many moments, where there are many
+
+
+def a_task() -> CallableTask:
+    return CallableTask(MARKING, restart=PATIENT)
+
+
+def a_worker() -> CloudWorker:
+    return CloudWorker(a_task(), size=2)
+
+
+@contextlib.contextmanager
+def marks(path: Path) -> Iterator[Callable[[], tuple[int, str]]]:
+    """Arguments for calls that leave a mark each; no call may leave two."""
+    numbers = itertools.count()
+    yield lambda: (next(numbers), str(path))
+    doubled = [mark for mark, times in Counter(path.read_text().split()).items() if times > 1]
+    assert not doubled
+
+
+@pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt])
+@pytest.mark.parametrize("deed", DEEDS)
+@pytest.mark.parametrize("make", [a_task, a_worker])
+def test_what_a_handler_raises_at_any_moment_costs_no_more_than_one_child(
+    make: Any, deed: str, error: type[BaseException], tmp_path: Path
+) -> None:
+    with marks(tmp_path / "marks") as mark, make() as remote:
+        DEEDS[deed](remote, mark)
+        first = 0 if error is TimeoutError else 1
+        for number in itertools.count(first, 2 * STEP.get(deed, 1)):
+            others = [remote.get("mark", *mark()) for _ in range(3)]
+            moment, alarm = Moment(number, error("of the program")), None
+            try:
+                with moment:
+                    DEEDS[deed](remote, mark)
+            except error as raised:
+                alarm = raised
+            if moment.where is None:
+                break
+            assert alarm is moment.error or moment.dropped, f"swallowed at {moment.where}"
+            nothing_is_left(remote, others, mark, moment.where)
+    assert number > 20
+
+
+def nothing_is_left(remote: Any, others: list[Any], mark: Callable[[], tuple[int, str]], where: str) -> None:
+    """The calls before have ended, if only by the loss of their child, and the next one finds all in order."""
+    try:
+        remote.get("mark", *mark()).result(T)
+        for reply in others:
+            with contextlib.suppress(RelieveError):
+                reply.result(T)
+        remote.drain(T).result(T)
+    except TimeoutError:
+        pytest.fail(f"something hangs after an exception at {where}")
+    stats = remote.stats()
+    assert (stats.running, stats.queued) == (0, 0), where
