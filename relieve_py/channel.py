@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from relieve_py.errors import ProtocolError
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.lending import LEND, Lending, LendingChild, LendingParent, Underway, is_large
 from relieve_py.serializers import Descriptors
 from relieve_py.wire import (
@@ -111,10 +112,10 @@ class Channel:
             raise decoder.broken
         try:
             nbytes, ancillary, flags, _ = self._sock.recvmsg_into([decoder.space()], _ANCILLARY, _CLOEXEC | flags)
-        except (BlockingIOError, InterruptedError):
+        except BlockingIOError:
             return []
         except OSError as error:
-            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+            if error.errno is None or raised_by_handler(error):  # of a signal handler, as the TimeoutError of an alarm
                 raise
             raise EOFError(f"the other side is gone: {error}") from error
         if ancillary or flags & _CTRUNC:
@@ -218,7 +219,7 @@ class Channel:
         try:
             sent = self._sock.send(chunk, _NOSIGNAL)
         except OSError as error:
-            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+            if error.errno is None or raised_by_handler(error):  # of a signal handler, as the TimeoutError of an alarm
                 raise
             sent = 0  # flush finds out why
         if sent == len(chunk):
@@ -282,10 +283,10 @@ class Channel:
         while self._out:
             try:
                 sent = self._write()
-            except (BlockingIOError, InterruptedError):
+            except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno is None:  # of a signal handler
+                if error.errno is None or raised_by_handler(error):  # of a signal handler
                     raise
                 if error.errno not in _GONE or sys.platform == "linux":
                     self._shut_down()  # what has come can still be read; on macOS it could not

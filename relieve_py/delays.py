@@ -30,6 +30,10 @@ class Delays:
         if self.drop(call):
             home.resubmit([call])
 
+    def has(self, call: Call) -> bool:
+        """Whether it waits here."""
+        return call.id in self._waiting
+
     def drop(self, call: Call) -> bool:
         """Forget a call; False when it does not wait here."""
         with self._lock:

@@ -180,8 +180,12 @@ class Dispatcher:
     def cancel(self, call: Call) -> None:
         """A call that waits here was cancelled. Raises CalledFromHandler."""
         locks.refuse_if_mine(self.mutex)
-        if self._drop_waiting(call):
-            self.tally.was_cancelled()
+        try:
+            if self._drop_waiting(call):
+                self.tally.was_cancelled()
+        except BaseException:  # of a signal handler
+            self.mend()
+            raise
 
     def expire(self, call: Call, error: CallTimeout) -> bool:
         """I/O thread: fail a call that has waited here for too long; False when it does not wait here."""
@@ -308,7 +312,8 @@ class Dispatcher:
                 in_hand, self._in_hand = self._in_hand, []
                 self._pumper, self._pump_again = None, False
                 mine = (self, None)
-                lost = [call for call in in_hand if call.carrier in mine and not self.backlog.waiting.has(call)]
+                waits = (self.backlog.waiting.has, self.delays.has)
+                lost = [call for call in in_hand if call.carrier in mine and not any(has(call) for has in waits)]
                 for call in lost:
                     call.carrier = self
                     self.backlog.returns(call)

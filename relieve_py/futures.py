@@ -7,6 +7,7 @@ makes it when somebody waits.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -43,7 +44,7 @@ class LateFuture(Future[Any]):
     def _condition(self) -> threading.Condition:  # type: ignore[override]
         """What the base class, and ``wait()`` and ``as_completed()``, wait on."""
         if self._gate is None:
-            gate, waiters = threading.Condition(), list[Any]()
+            gate, waiters = locks.Condition(), list[Any]()
             with moving:
                 if self._gate is None:
                     self._waiters = waiters
@@ -102,31 +103,56 @@ class LateFuture(Future[Any]):
         Not on the condition: what a signal handler raises in the wrong line of that would leave it locked for ever, and
         with it who settles this.
         """
-        bell = threading.Lock()
-        bell.acquire()
-        ring = bell.release
-        if not self._add_waker(ring):
+        bell = _Bell()
+        if not self._add_waker(bell):
             return True
         rung = False
         try:
-            rung = bell.acquire(True, -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+            rung = bell.wait(seconds)
         finally:
             if not rung:
-                self._remove_waker(ring)
+                self._remove_waker(bell)
         return rung or self._state in OVER
 
     def _remove_waker(self, waker: Callable[[], object]) -> None:
         """It is wanted no more. It may have been called, or be called this moment."""
         with moving:
-            if self._wakers is not None:  # what the collector adds meanwhile is seen by this loop
+            # What the collector adds meanwhile is seen by this loop. One that is over calls those that are left.
+            if self._wakers is not None and self._state not in OVER:
                 self._wakers = [other for other in self._wakers if other is not waker]
 
     def _invoke_callbacks(self) -> None:
         """It is over: call the wakers. None joins any more, since that is refused from then on."""
-        wakers, self._wakers = self._wakers, None
-        if wakers is not None:
-            for waker in wakers:
-                waker()
+        wakers = self._wakers
+        while wakers:
+            wakers[0]()
+            del wakers[0]  # behind that: what a signal handler has interrupted is seen
+        self._wakers = None
+
+    def _go_on_telling(self) -> None:
+        """It is over, and whoever told the others was interrupted. One that may have been told is told again only if
+        that is harmless."""
+        wakers = self._wakers
+        if wakers and not getattr(wakers[0], "may_repeat", False):
+            del wakers[0]
+        self._invoke_callbacks()
+
+
+class _Bell:
+    """What a thread waits for."""
+
+    may_repeat = True
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self) -> None:
+        with contextlib.suppress(RuntimeError):  # it was rung
+            self._lock.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        return self._lock.acquire(True, -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
 
 
 def _after_fork() -> None:

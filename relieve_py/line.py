@@ -396,7 +396,9 @@ class Line:
                 self._station.heard(birth, frame)
             if birth.channel.broken is not None:
                 raise birth.channel.broken
-        except EOFError:
+        except EOFError as error:
+            if raised_by_handler(error):
+                raise
             self._hang_up(birth)
             return False
         except Exception as error:  # whatever a child makes happen here, it costs this child and nobody else

@@ -54,8 +54,8 @@ class Condition(threading.Condition):
         bell = threading.Lock()
         bell.acquire()
         waiters: deque[threading.Lock] = self._waiters  # type: ignore[attr-defined]
-        waiters.append(bell)
         state, rung = (1, threading.get_ident()), False
+        waiters.append(bell)
         try:
             state = lock._release_save()
             rung = bell.acquire(True, -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))

@@ -140,6 +140,8 @@ class Waiter:
         else:
             of_thread.woke = reader.reference if reader is not None else None
 
+    wake.may_repeat = True  # type: ignore[attr-defined]  # see LateFuture
+
     def _release(self) -> None:
         if not self.future.done():
             self.future.set_result(None)

@@ -116,7 +116,8 @@ class Reply(LateFuture):
 
     def tell(self) -> None:
         """It is settled, and whoever did that may have been kept from telling those who wait."""
-        self._invoke_callbacks()
+        self._call = self.keeps = None
+        self._go_on_telling()
 
     def _invoke_callbacks(self) -> None:
         self._call = self.keeps = None

@@ -252,17 +252,19 @@ class Slot:
         """Without the lock: the deeds that run code of others; one that fails stops no other. What a signal handler
         raises comes when all are done."""
         interruption: BaseException | None = None
-        for deed in after:
+        done = bool(after)
+        while after:
             try:
+                deed = after[0]
+                del after[0]  # first: no deed is done twice, if somebody else has to go on here
                 deed()
             except BaseException as error:
                 if not isinstance(error, Exception) or raised_by_handler(error):
                     interruption = error
                 else:
                     logger.exception("relieve_py failed in task %r; please report this", self.life.name)
-        if after:
+        if done:
             self._line.nudge()
-        after.clear()
         if interruption is not None:
             raise interruption
 
@@ -461,8 +463,8 @@ class Slot:
     def interrupted(self, reading: bool) -> None:
         """A signal handler has raised in the middle of what a caller did with the calls or the channel."""
         lost = self.traffic.take_at_hand() if reading else None
-        self._supervisor.post(self._after_interruption, self.life.generation, lost)  # where nothing interrupts it
-        with self._lock:
+        with self._lock:  # the next child cannot come as long as this is held: it must not be marked
+            self._supervisor.post(self._after_interruption, self.life.generation, lost)  # where nothing interrupts it
             if self.life.state is State.READY:
                 self.life.forced = self.life.forced or INTERRUPTED  # from now on it gets no call that dies with it
             self.traffic.table.mend()
@@ -473,7 +475,7 @@ class Slot:
             self.traffic.table.mend()
         if lost is not None:
             self.traffic.answer_lost(lost)
-        if self.life.generation == generation:
+        if self.life.generation == generation and self.life.state in (State.STARTING, State.READY):
             self.act(lambda now: self.life.replace(now, INTERRUPTED))
             logger.warning("task %r was interrupted by a signal handler; its child is replaced", self.life.name)
 

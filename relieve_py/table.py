@@ -105,6 +105,10 @@ class CallTable:
             self.waiting.pop()
         return found
 
+    def left(self) -> None:
+        """What ``company`` has found counts as sent now, or is over."""
+        self._leaving = []
+
     def begin(self, call: Call) -> None:
         """Count the call as sent, under the next number of this channel."""
         call.number = next(self._numbers)
@@ -148,10 +152,13 @@ class CallTable:
         A call that goes is counted as sent before it stops to wait, so that none is in neither place.
         """
         left, self._leaving = self._leaving, []
+        for call in left:
+            if call.within is not None and not call.within.number:  # in a bundle that was not begun
+                call.within = None
         self.waiting.put_back([call for call in left if not self.has(call) and not call.reply.settled()])
-        for call in self.sent.values():
-            if call is not None:
-                self.waiting.remove(call)
+        for sent in self.sent.values():
+            if sent is not None:
+                self.waiting.remove(sent)
         self.running = sum(1 for call in self.sent.values() if call is None or call.mode is not Mode.EVENT)
         self.unread.count([*self.waiting, *(call for call in self.sent.values() if call is not None)])
 

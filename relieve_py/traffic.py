@@ -213,6 +213,7 @@ class Traffic:
                 company = self.table.company(self.appetite, may_travel_with_others)
                 if company:
                     self._send_together(company, after)
+                    self.table.left()
                     continue
             if (call := self.table.next(closed)) is None:
                 return
@@ -402,6 +403,8 @@ class Traffic:
     def take_at_hand(self) -> Call | None:
         """With the turn: the call whose answer was being handled when a signal handler raised."""
         call, self._at_hand = self._at_hand, None
+        if call is not None and self.table.sent.get(call.number) is call:
+            return None  # it was not taken from the table yet: it is lost with the child
         return call
 
     def answer_lost(self, whole: Call) -> None:
@@ -489,7 +492,9 @@ class Traffic:
         with self._lock:
             if self.table.load or self._delays or self._answering.undecided or self._deadlines.overtime.open:
                 return
-            replies, self._drain_waiters = self._drain_waiters, []
+            replies = list(self._drain_waiters)
         for reply in replies:
             settle = functools.partial(reply.settle, self.owner.face)
             settle_in_order(self._strand, settle, reply.asked_by_listener)
+        with self._lock:  # behind that: when a signal handler raises, whoever looks next goes on
+            self._drain_waiters = [reply for reply in self._drain_waiters if reply not in replies]

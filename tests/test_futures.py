@@ -7,12 +7,11 @@ import functools
 import os
 import threading
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from relieve_py import futures
+from relieve_py import futures, locks
 from relieve_py.futures import FINISHED, OVER, LateFuture
 
 
@@ -86,14 +85,14 @@ def test_a_wait_that_begins_as_they_end_counts_each_once() -> None:
 
 def made_in_the_middle(monkeypatch: pytest.MonkeyPatch, interlude: Callable[[], object]) -> None:
     """Have that run while the next condition is made, as the collector or a signal handler might."""
-    make, left = threading.Condition, [interlude]
+    make, left = locks.Condition, [interlude]
 
     def condition() -> threading.Condition:
         if left:
             left.pop()()
         return make()
 
-    monkeypatch.setattr(futures, "threading", SimpleNamespace(Condition=condition))
+    monkeypatch.setattr(locks, "Condition", condition)
 
 
 def test_whoever_comes_while_one_is_made_may_end_another(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,6 +128,45 @@ def test_a_waker_is_called_or_refused() -> None:
     future._move(FINISHED, 1)
     assert not future._add_waker(functools.partial(told.append, 3))
     assert told == [1, 2]
+
+
+def test_who_was_interrupted_in_the_middle_of_telling_goes_on_behind_that() -> None:
+    future, told = Plain(), list[str]()
+
+    def interrupted() -> None:
+        told.append("interrupted")
+        raise KeyboardInterrupt
+
+    for waker in (functools.partial(told.append, "before"), interrupted, functools.partial(told.append, "behind")):
+        assert future._add_waker(waker)
+    with pytest.raises(KeyboardInterrupt):
+        future._move(FINISHED, 1)
+    future._go_on_telling()
+    future._go_on_telling()
+    assert told == ["before", "interrupted", "behind"]
+
+
+def test_a_thread_that_may_have_been_woken_is_woken_again() -> None:
+    future, bells = Plain(), [futures._Bell(), futures._Bell()]
+
+    def interrupted() -> None:
+        bells[0]()
+        raise KeyboardInterrupt
+
+    interrupted.may_repeat = True  # type: ignore[attr-defined]
+    future._add_waker(interrupted)
+    future._add_waker(bells[1])
+    with pytest.raises(KeyboardInterrupt):
+        future._move(FINISHED, 1)
+    with pytest.raises(KeyboardInterrupt):
+        future._go_on_telling()
+    assert bells[0].wait(0)
+    assert not bells[1].wait(0)
+    future._wakers = [bells[0], bells[1]]
+    bells[1]()
+    future._go_on_telling()
+    assert bells[0].wait(0)
+    assert bells[1].wait(0)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

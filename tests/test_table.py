@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from relieve_py.calls import Call, CallOptions, Mode
 from relieve_py.serializers import Payload
+from relieve_py.strands import Strand
 from relieve_py.table import EVENT_BYTES_AHEAD, EVENTS_AHEAD, CallTable, Unread
 
 
@@ -105,6 +106,31 @@ def test_when_the_child_is_gone_calls_that_never_began_are_told_from_the_others(
     assert list(table.waiting) == untouched
     assert table.next(False) is calls[3]
     assert calls[3].number == 1  # a new channel counts from the start
+
+
+def test_who_was_interrupted_on_the_way_out_waits_or_is_sent_and_is_counted_so() -> None:
+    calls = [make() for _ in range(4)]
+    for call in calls:
+        call.make_reply(Strand())
+    table = table_of(*calls, concurrency=2)
+    table.begin(calls[0])  # and then, before it stopped to wait, a signal handler raised
+    table.mend()
+    assert (list(table.waiting), table.running) == (calls[1:], 1)
+    assert table.company(2, lambda call: True) == calls[1:3]  # and then, before they were sent
+    table.mend()
+    table.mend()
+    assert list(table.waiting) == calls[1:]
+
+
+def test_who_has_left_in_company_is_not_put_back_later() -> None:
+    calls = [make() for _ in range(2)]
+    for call in calls:
+        call.make_reply(Strand())
+    table = table_of(*calls)
+    table.company(2, lambda call: True)
+    table.left()
+    table.mend()
+    assert not table.waiting
 
 
 def test_what_is_put_back_goes_before_what_waits() -> None:

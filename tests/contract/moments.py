@@ -112,6 +112,7 @@ else:  # the steps of the code tell it: what comes behind one that looks for sig
                 if frame.f_back is not None:
                     self._last[frame.f_back] = None
                 self._last[frame] = None
+                self._come(frame)  # a function begins
             elif event == "return":
                 self._last.pop(frame, None)
             elif event == "opcode":
