@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import heard, script
+from support import T, heard, script
 
 from relieve_py import CallableTask, CallTimeout, CloudWorker, RemoteError, Stopped, TaskDied
 from relieve_py.blackbox import OUTCOMES
@@ -258,3 +258,8 @@ def test_a_copy_that_an_item_has_forked_runs_none_of_the_others(
 ) -> None:
     assert list(task.map("forget_to_leave", items_of(tmp_path, {}, 25))) == list(range(25))
     assert ran() == Counter(range(25))
+
+
+def test_what_runs_the_first_chunk_is_there_already_in_a_child_that_is_forked() -> None:
+    with CallableTask(ITEMS) as forked:
+        assert forked.get("has_imported", "relieve_py.child.chunk").result(T)

@@ -162,3 +162,7 @@ def break_down():
         raise MemoryError("there is none")
 
     outcomes.Several.payload = no_memory
+
+
+def has_imported(module):
+    return module in sys.modules
