@@ -6,7 +6,7 @@ from collections import deque
 from typing import Any
 
 from relieve_py.errors import AlreadyRunning, RelieveError
-from relieve_py.replies import Reply, gather, results_of
+from relieve_py.replies import Reply, results_of
 from relieve_py.tasks import ForkTask, Task
 from relieve_py.workers import Worker
 
@@ -56,7 +56,7 @@ class QueueWorker(Worker):
             stops = [task._slot.life.stops for task in chosen]
             self._runs.extend(zip(chosen, stops, exits, strict=True))
         self._launch_next()
-        return gather(exits, self.emitter.strand, results_of)
+        return self._together("run()", exits, results_of)
 
     def _launch_next(self) -> None:
         while True:

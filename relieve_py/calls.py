@@ -15,8 +15,9 @@ from relieve_py.errors import CallTimeout, EncodeError
 from relieve_py.feeds import Feed, encode_with_feeds
 from relieve_py.interruptions import raised_by_handler
 from relieve_py.policies import RetryPolicy
+from relieve_py.reducing import StreamInside
 from relieve_py.replies import Reply
-from relieve_py.serializers import Payload, Serializer, StreamInside, cannot_send, decode, encode
+from relieve_py.serializers import Payload, Serializer, cannot_send, decode, encode
 from relieve_py.strands import Strand
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import Supervisor, Timer

@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 
 from relieve_py.errors import ProtocolError
-from relieve_py.interruptions import raised_by_handler
+from relieve_py.interruptions import broke_system_call
 from relieve_py.lending import LEND, Lending, LendingChild, LendingParent, Underway, is_large
 from relieve_py.serializers import Descriptors
 from relieve_py.wire import (
@@ -115,7 +115,7 @@ class Channel:
         except BlockingIOError:
             return []
         except OSError as error:
-            if error.errno is None or raised_by_handler(error):  # of a signal handler, as the TimeoutError of an alarm
+            if broke_system_call(error):
                 raise
             raise EOFError(f"the other side is gone: {error}") from error
         if ancillary or flags & _CTRUNC:
@@ -219,7 +219,7 @@ class Channel:
         try:
             sent = self._sock.send(chunk, _NOSIGNAL)
         except OSError as error:
-            if error.errno is None or raised_by_handler(error):  # of a signal handler, as the TimeoutError of an alarm
+            if broke_system_call(error):
                 raise
             sent = 0  # flush finds out why
         if sent == len(chunk):
@@ -286,7 +286,7 @@ class Channel:
             except BlockingIOError:
                 return False
             except OSError as error:
-                if error.errno is None or raised_by_handler(error):  # of a signal handler
+                if broke_system_call(error):
                     raise
                 if error.errno not in _GONE or sys.platform == "linux":
                     self._shut_down()  # what has come can still be read; on macOS it could not

@@ -19,7 +19,7 @@ from relieve_py.intake import Intake
 from relieve_py.lifecycle import State
 from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Bound, Remote, call_options
-from relieve_py.replies import Reply, fail_after, gather
+from relieve_py.replies import Reply, fail_after
 from relieve_py.scaling import Scaler
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
@@ -122,7 +122,7 @@ class CloudWorker(Remote, Worker):
         self._scale(limits)
         if started:
             changes += [self._started(task) for task in added]
-        return gather(changes, self.emitter.strand, self._all_started)
+        return self._together("resize()", changes, self._all_started)
 
     def _grow_to(self, size: int, script: Any = None) -> list[CallableTask]:
         templates = [task for task in self._templates if script in (None, task._core.address)] or self._templates
@@ -251,7 +251,7 @@ class CloudWorker(Remote, Worker):
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds."""
-        reply = self._once_empty(timeout)
+        reply = self._once_empty(timeout, "drain()")
         self._dispatcher.drain(reply)
         return reply
 
@@ -262,13 +262,13 @@ class CloudWorker(Remote, Worker):
         The Reply gives the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds; it then takes none all the same.
         """
-        reply = self._once_empty(timeout)
+        reply = self._once_empty(timeout, "flush()")
         self._dispatcher.flush(reply)
         return reply
 
-    def _once_empty(self, timeout: float | None) -> Reply:
+    def _once_empty(self, timeout: float | None, what: str) -> Reply:
         self._must_be_mine()
-        reply = Reply(None, self.emitter.strand)
+        reply = Reply(None, self.emitter.strand, self._title(what))
         reply.keeps = self
         reply.asked_by_listener = self.emitter.strand.here
         fail_after(reply, timeout, f"worker {self.name!r} still has open calls")
@@ -293,7 +293,7 @@ class CloudWorker(Remote, Worker):
     def room(self) -> Reply:
         """A Reply of the worker: at once if its queue is not ``full``, or else when half of it is free again."""
         self._must_be_mine()
-        reply = Reply(None, self.emitter.strand, f"room in worker {self.name!r}")
+        reply = Reply(None, self.emitter.strand, self._title("room()"))
         self._dispatcher.when_roomy(reply)
         return reply
 

@@ -272,9 +272,8 @@ class Dispatcher:
             return
         me = object()
         try:
-            self._dispatch_all(
-                me
-            )  # which has loops: what is raised where one goes round may miss a try, in CPython 3.13
+            # Its loops are not in here: what is raised where one goes round may miss the try, in CPython 3.13.
+            self._dispatch_all(me)
             if self._pressure.short:
                 self._tell_if_available()
             self._settle_drained(worker)  # what nobody takes, or no strategy can place, has ended without a task

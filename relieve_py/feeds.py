@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from relieve_py import ipc, locks
 from relieve_py.errors import EncodeError, ProtocolError
 from relieve_py.pumping import Pump
-from relieve_py.serializers import Payload, Serializer, Streamed, encode, encode_streamed
+from relieve_py.reducing import Streamed
+from relieve_py.serializers import Payload, Serializer, encode, encode_streamed
 from relieve_py.telling import error_payload
 from relieve_py.wire import FED_ERROR, STREAM_BYTES, STREAM_WINDOW, Frame, Kind
 

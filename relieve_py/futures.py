@@ -7,7 +7,6 @@ makes it when somebody waits.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from collections.abc import Callable
@@ -103,7 +102,7 @@ class LateFuture(Future[Any]):
         Not on the condition: what a signal handler raises in the wrong line of that would leave it locked for ever, and
         with it who settles this.
         """
-        bell = _Bell()
+        bell = locks.Bell()
         if not self._add_waker(bell):
             return True
         rung = False
@@ -124,35 +123,27 @@ class LateFuture(Future[Any]):
     def _invoke_callbacks(self) -> None:
         """It is over: call the wakers. None joins any more, since that is refused from then on."""
         wakers = self._wakers
-        while wakers:
-            wakers[0]()
-            del wakers[0]  # behind that: what a signal handler has interrupted is seen
+        if wakers is None:
+            return
+        for place, waker in enumerate(wakers):
+            waker()
+            wakers[place] = _told  # behind that: what a signal handler has interrupted is seen
         self._wakers = None
 
     def _go_on_telling(self) -> None:
         """It is over, and whoever told the others was interrupted. One that may have been told is told again only if
         that is harmless."""
-        wakers = self._wakers
-        if wakers and not getattr(wakers[0], "may_repeat", False):
-            del wakers[0]
+        wakers = self._wakers or []
+        for place, waker in enumerate(wakers):
+            if waker is not _told:
+                if not getattr(waker, "may_repeat", False):
+                    wakers[place] = _told
+                break
         self._invoke_callbacks()
 
 
-class _Bell:
-    """What a thread waits for."""
-
-    may_repeat = True
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def __call__(self) -> None:
-        with contextlib.suppress(RuntimeError):  # it was rung
-            self._lock.release()
-
-    def wait(self, seconds: float | None) -> bool:
-        return self._lock.acquire(True, -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+def _told() -> None:
+    """In the place of a waker that was called."""
 
 
 def _after_fork() -> None:

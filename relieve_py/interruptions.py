@@ -20,6 +20,11 @@ def raised_by_handler(error: BaseException) -> bool:
     return bool(codes) and not codes.isdisjoint(_code_of_handlers())
 
 
+def broke_system_call(error: OSError) -> bool:
+    """Whether a handler raised it where a system call was made, as an alarm does its TimeoutError, without an errno."""
+    return error.errno is None or raised_by_handler(error)
+
+
 def _foreign_code(error: BaseException) -> Iterator[CodeType]:
     """What has run, but our own."""
     step = error.__traceback__
@@ -36,6 +41,7 @@ def _code_of_handlers() -> Iterator[CodeType]:
         if callable(handler):
             while isinstance(handler, functools.partial):
                 handler = handler.func
-            code = getattr(handler, "__code__", None) or getattr(handler.__call__, "__code__", None)
-            if code is not None:
-                yield code
+            for runs in (handler, handler.__call__):  # a function or method, or what can be called like one
+                code = getattr(runs, "__code__", None)
+                if isinstance(code, CodeType):
+                    yield code

@@ -26,8 +26,9 @@ from relieve_py import segments
 from relieve_py.blocks import Block
 from relieve_py.errors import ProtocolError
 from relieve_py.interruptions import raised_by_handler
+from relieve_py.reducing import OUT_OF_BAND
 from relieve_py.segments import PAGE, Borrower, Copying, Lender, Share, padded
-from relieve_py.serializers import OUT_OF_BAND, Descriptors
+from relieve_py.serializers import Descriptors
 from relieve_py.splicing import ONE_SPLICED, all_spliced
 from relieve_py.wire import (
     LENT,
@@ -87,7 +88,7 @@ class Lending(ABC):
             rest, part = part, buffers[0]
             what = OBJECTS if rest[: len(ONE_SPLICED)] == ONE_SPLICED else BUFFERS
         nbytes = size_of(part)
-        if nbytes > segments.STEP or (block := lender.lend_one(part, nbytes)) is None:
+        if nbytes > segments.STEP or (block := lender.lend((part,))) is None:
             return None
         start, end, slot, use = block
         self._lent(end)

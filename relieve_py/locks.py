@@ -39,6 +39,29 @@ def new() -> Lock:
     return lock
 
 
+class Bell:
+    """What one thread waits for, and another rings."""
+
+    may_repeat = True
+    """Ringing it twice does no harm."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._lock.acquire()
+
+    def __call__(self) -> None:
+        with contextlib.suppress(RuntimeError):
+            self.release()
+
+    def release(self) -> None:
+        """Ring it. Raises RuntimeError when it was rung, as a Condition expects of its waiters."""
+        self._lock.release()
+
+    def wait(self, seconds: float | None) -> bool:
+        """Whether it was rung within so many seconds; None: wait until it is."""
+        return self._lock.acquire(True, -1 if seconds is None else min(max(0.0, seconds), threading.TIMEOUT_MAX))
+
+
 class Condition(threading.Condition):
     """One whose ``with`` is that of its lock, which ``new`` has made: no handler can raise between the taking of the
     lock and the ``with``, or between the letting go and the waiting, so that it would never be given back."""
@@ -51,14 +74,13 @@ class Condition(threading.Condition):
         lock: Lock = self._lock  # type: ignore[attr-defined]
         if not lock._is_owned():
             raise RuntimeError("cannot wait on un-acquired lock")
-        bell = threading.Lock()
-        bell.acquire()
-        waiters: deque[threading.Lock] = self._waiters  # type: ignore[attr-defined]
+        bell = Bell()
+        waiters: deque[Bell] = self._waiters  # type: ignore[attr-defined]
         state, rung = (1, threading.get_ident()), False
         waiters.append(bell)
         try:
             state = lock._release_save()
-            rung = bell.acquire(True, -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX))
+            rung = bell.wait(timeout)
         finally:
             lock._acquire_restore(state)  # before anything at which a handler could run
             if not rung:

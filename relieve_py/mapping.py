@@ -17,8 +17,8 @@ from relieve_py.interruptions import raised_by_handler
 from relieve_py.itemwise import Refused, result_of
 from relieve_py.loops import Waiter
 from relieve_py.reading import Reading
+from relieve_py.reducing import Streamed
 from relieve_py.replies import Reply
-from relieve_py.serializers import Streamed
 from relieve_py.supervisor import shared
 
 AHEAD = 2

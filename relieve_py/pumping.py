@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from relieve_py import locks
 from relieve_py.errors import RelieveError
-from relieve_py.serializers import Streamed
+from relieve_py.reducing import Streamed
 from relieve_py.strands import Strand, under_a_loop
 from relieve_py.supervisor import shared
 

@@ -86,8 +86,12 @@ class Reply(LateFuture):
             self._made_in = copies.here
         del last  # what goes with these may run code of the user
         if self._state not in OVER:
-            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
-            self.fail(NotRunning(f"{what} belongs to the process that forked this one"))
+            self.fail(NotRunning(f"{self._title} belongs to the process that forked this one"))
+
+    @property
+    def _title(self) -> str:
+        """What it is of, for messages."""
+        return f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
 
     @property
     def nbytes(self) -> int:
@@ -165,7 +169,8 @@ class Reply(LateFuture):
             if self._state == "PENDING" and locks.on_main_thread():
                 timeout = self._wait_a_moment(timeout)
             if not self._wait_until_over(timeout):
-                raise TimeoutError
+                going_on = "; it goes on, unless you cancel() it" if self._id else ""
+                raise TimeoutError(f"{self._title} is not over yet{going_on}")
             if self._state in CANCELLED:
                 raise self._cancelled()
         if type(self._result) is Encoded:
@@ -217,9 +222,8 @@ class Reply(LateFuture):
         if error is None and type(self._result) is Encoded and self._result.is_error:
             error = self._result.outline()
         if error is not None:
-            what = f"call {self._id} of {self._method or 'the default function'}" if self._id else self._what
             # By way of the I/O thread: the collector may run this in the middle of a lock that the strand needs.
-            shared().post_from_finalizer(self._strand.submit, _log_unseen, what, error)
+            shared().post_from_finalizer(self._strand.submit, _log_unseen, self._title, error)
 
     def _attend(self) -> None:
         """Somebody waits without reading."""
@@ -296,10 +300,10 @@ def fail_after(reply: Reply, timeout: float | None, what: str) -> None:
     reply.when_settled(timer.cancel)
 
 
-def one_by_one(steps: Iterable[Callable[[], Reply]], strand: Strand, value: Any) -> Reply:
+def one_by_one(steps: Iterable[Callable[[], Reply]], strand: Strand, value: Any, what: str) -> Reply:
     """One Reply for steps of which each begins when the Reply of the one before is settled: ``value``, or the first
     error."""
-    whole, left = Reply(None, strand), iter(list(steps))
+    whole, left = Reply(None, strand, what), iter(list(steps))
     whole.asked_by_listener = strand.here
 
     def go_on(last: Reply | None) -> None:
@@ -325,10 +329,10 @@ def results_of(replies: list[Reply]) -> list[Any]:
     return [reply.result() for reply in replies]
 
 
-def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]], Any]) -> Reply:
+def gather(replies: list[Reply], strand: Strand, combine: Callable[[list[Reply]], Any], what: str = "it") -> Reply:
     """One Reply for several: when all are settled, it has what ``combine(replies)`` returns, or raises. That is
     library code."""
-    together = Reply(None, strand)
+    together = Reply(None, strand, what)
     asked_by_listener = strand.here
     left = [len(replies)]
     lock = locks.new()  # owner: whoever counts one down

@@ -16,6 +16,7 @@ import pickle
 import sys
 import threading
 import weakref
+from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -140,35 +141,12 @@ class Lender:
             return None
         try:
             block = self._take(parts)
-            if block is not None:
-                for _ in self._write(block, parts):
-                    continue
-            return block
-        except OSError as error:
-            if raised_by_handler(error):
-                raise
-            return None
-        finally:
-            self._busy.release()
-
-    def lend_one(self, part: Bytes, nbytes: int) -> Block | None:
-        """The same for one part of so many bytes, at most STEP, in fewer steps."""
-        if not self._busy.acquire(False):
-            return None
-        try:
-            marks, memory = self._marks, self._map
-            if marks[0] != TAKEN or memory is None or (block := self._blocks.take_marked(nbytes, marks)) is None:
+            if block is None:
                 return None
-            start, end, slot, use = block
-            try:
-                if end <= self._warm:
-                    memory[start:end] = part
-                else:
-                    for _ in self._write(block, (part,)):
-                        continue
-            except BaseException:
-                marks[slot] = use  # as if the reader had given it back
-                raise
+            if len(parts) == 1 and block.end <= self._warm:
+                self._write_at_once(block, parts[0])
+            else:
+                deque(self._write(block, parts), 0)  # to its end
             return block
         except OSError as error:
             if raised_by_handler(error):
@@ -230,6 +208,16 @@ class Lender:
     def _look(self) -> None:
         """Which blocks were given back?"""
         self._blocks.give_back_marked(self._marks)
+
+    def _write_at_once(self, block: Block, part: Bytes) -> None:
+        """Copy the only part to where there is memory, in few steps. When that fails, the block is lent no more."""
+        memory, (start, _, slot, use) = self._map, block
+        assert memory is not None
+        try:
+            memory[start : start + size_of(part)] = part
+        except BaseException:
+            self._marks[slot] = use  # as if the reader had given it back
+            raise
 
     def _write(self, block: Block, parts: Sequence[Bytes]) -> Iterator[int]:
         """Copy the parts, a piece at a time; gives how many bytes each piece has. When that fails, or is given up, the

@@ -253,10 +253,9 @@ class Slot:
         raises comes when all are done."""
         interruption: BaseException | None = None
         done = bool(after)
-        while after:
+        for place, deed in enumerate(after):
+            after[place] = _nothing  # first: no deed is done twice, if somebody else has to go on here
             try:
-                deed = after[0]
-                del after[0]  # first: no deed is done twice, if somebody else has to go on here
                 deed()
             except BaseException as error:
                 if not isinstance(error, Exception) or raised_by_handler(error):
@@ -512,6 +511,10 @@ def leave_out(supervisor: Supervisor) -> list[Slot]:
         left = [slot for slot in _all if slot.supervisor is supervisor]
         _all.difference_update(left)
     return left
+
+
+def _nothing() -> None:
+    """In the place of a deed that was begun."""
 
 
 def _after_fork() -> None:

@@ -11,7 +11,7 @@ from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.loops import Waiter
 from relieve_py.reading import Reading
-from relieve_py.serializers import Streamed
+from relieve_py.reducing import Streamed
 from relieve_py.supervisor import shared, stand_aside
 from relieve_py.wire import STREAM_BYTES, STREAM_WINDOW
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from relieve_py import copies, locks
+from relieve_py.interruptions import broke_system_call
 from relieve_py.supervisor import LONGEST_WAIT, of_thread
 
 
@@ -124,7 +125,7 @@ class Turns:
         try:
             wake = _my_wake()
         except OSError as error:
-            if error.errno is None:  # of a signal handler, as the TimeoutError of an alarm
+            if broke_system_call(error):
                 raise
             return False  # no descriptors left: the I/O thread reads
         if wake.polling or self._waiting is wake or self._turn._is_owned() or not self._place.acquire(blocking=False):

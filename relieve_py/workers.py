@@ -142,7 +142,8 @@ class Worker(Entered, Listening, InSight):
             raise ValueError(f"worker {self.name!r} has a task named {new.name!r} already")
         self._follow(new)
         starts = [functools.partial(self._started, new)] if member._slot.life.accepts else []
-        whole = one_by_one([*starts, functools.partial(self._succeeded, member, new)], self.emitter.strand, new)
+        steps = [*starts, functools.partial(self._succeeded, member, new)]
+        whole = one_by_one(steps, self.emitter.strand, new, self._title("replace()"))
         whole.when_settled(lambda: None if new in self._members.values() else self._turned_away(new))
         return whole
 
@@ -189,7 +190,9 @@ class Worker(Entered, Listening, InSight):
 
     def _check(self, task: Any) -> None:
         if not isinstance(task, Task):
-            raise TypeError(f"{type(self).__name__} takes tasks, not {task!r}")
+            kind = type(self).__name__
+            hint = f"; give them one by one, as in {kind}(*tasks)" if isinstance(task, list | tuple) else ""
+            raise TypeError(f"{kind} takes tasks, not {task!r}{hint}")
         if self._reloader is not None:
             self._reloader.check(task)
 
@@ -214,7 +217,14 @@ class Worker(Entered, Listening, InSight):
                 with contextlib.suppress(AlreadyRunning):  # another thread was first
                     starts.append(task.start())
         self._watch_more()
-        return gather(starts, self.emitter.strand, self._all_started)
+        return self._together("start()", starts, self._all_started)
+
+    def _together(self, what: str, replies: list[Reply], combine: Callable[[list[Reply]], Any]) -> Reply:
+        return gather(replies, self.emitter.strand, combine, self._title(what))
+
+    def _title(self, what: str) -> str:
+        """What a Reply is of, for messages."""
+        return f"{what} of worker {self.name!r}"
 
     def _all_started(self, replies: list[Reply]) -> Worker:
         for reply in replies:
@@ -223,26 +233,26 @@ class Worker(Entered, Listening, InSight):
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let every child finish and leave. The Reply gives the exit records, in the order of the tasks."""
-        return self._end(lambda task: task.stop(timeout))
+        return self._end("stop()", lambda task: task.stop(timeout))
 
     def kill(self, signum: int = signal.SIGKILL) -> Reply:
         """Make every child leave now. The Reply gives the exit records, in the order of the tasks."""
-        return self._end(lambda task: task.kill(signum))
+        return self._end("kill()", lambda task: task.kill(signum))
 
-    def _end(self, end: Callable[[Task], Reply]) -> Reply:
+    def _end(self, what: str, end: Callable[[Task], Reply]) -> Reply:
         """Also what was removed and has not left yet; but that has no record here."""
         if self._reloader is not None:
             self._reloader.end()
         tasks = list(self)
         replies = [end(task) for task in (*tasks, *self._leaving)]
-        return gather(replies, self.emitter.strand, lambda replies: results_of(replies[: len(tasks)]))
+        return self._together(what, replies, lambda replies: results_of(replies[: len(tasks)]))
 
     def restart(self) -> Reply:
         """Restart every task. The Reply gives the worker once all are ready again. It raises StartError; or Stopped
         when a task is being stopped, and the others are restarted all the same."""
         asked = [self._asked(task.restart) for task in self]
         self._watch_more()
-        return gather(asked, self.emitter.strand, self._all_started)
+        return self._together("restart()", asked, self._all_started)
 
     def _asked(self, what: Callable[[], Reply]) -> Reply:
         """What it gives; what it raises, as a Reply, so that the other tasks are asked all the same."""
@@ -263,7 +273,7 @@ class Worker(Entered, Listening, InSight):
     def reload_tasks(self, tasks: Iterable[Task]) -> Reply:
         """``reload()`` for these tasks only."""
         steps = [functools.partial(self._reloaded, task, task._slot.life.stops) for task in tasks]
-        return one_by_one(steps, self.emitter.strand, self)
+        return one_by_one(steps, self.emitter.strand, self, self._title("reload()"))
 
     def _reloaded(self, task: Task, stops: int) -> Reply:
         if task in self._members.values() and task._slot.life.stops == stops:
@@ -275,7 +285,7 @@ class Worker(Entered, Listening, InSight):
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once none of its tasks has open calls. Raises TimeoutError when one still has some
         after ``timeout`` seconds."""
-        return gather([task.drain(timeout) for task in self], self.emitter.strand, self._all_started)
+        return self._together("drain()", [task.drain(timeout) for task in self], self._all_started)
 
     # -- events ------------------------------------------------------------------------------------
 
@@ -287,7 +297,7 @@ class Worker(Entered, Listening, InSight):
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
         self._must_be_mine()
-        reply = Reply(None, self.emitter.strand)
+        reply = Reply(None, self.emitter.strand, self._title(f"event {name!r}"))
         reply.keeps = self
         return self._waiters.add(name, reply)
 
@@ -351,7 +361,7 @@ class Worker(Entered, Listening, InSight):
         def combine(replies: list[Reply]) -> list[Outcome]:
             return [_outcome(name, reply) for name, reply in zip(names, replies, strict=True)]
 
-        return gather(replies, self.emitter.strand, combine)
+        return self._together("broadcast", replies, combine)
 
     # -- sight -------------------------------------------------------------------------------------
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from typing import Any
 
@@ -40,6 +41,13 @@ class Unpicklable:
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         raise TypeError("it will not go")
+
+
+class Interrupting:
+    """Encodes, and raises a signal while it is decoded."""
+
+    def __reduce__(self) -> Any:
+        return signal.raise_signal, (signal.SIGUSR1,)
 
 
 class Exploding:

@@ -147,7 +147,7 @@ def test_who_was_interrupted_in_the_middle_of_telling_goes_on_behind_that() -> N
 
 
 def test_a_thread_that_may_have_been_woken_is_woken_again() -> None:
-    future, bells = Plain(), [futures._Bell(), futures._Bell()]
+    future, bells = Plain(), [locks.Bell(), locks.Bell()]
 
     def interrupted() -> None:
         bells[0]()
@@ -167,6 +167,16 @@ def test_a_thread_that_may_have_been_woken_is_woken_again() -> None:
     future._go_on_telling()
     assert bells[0].wait(0)
     assert bells[1].wait(0)
+
+
+def test_a_bell_that_was_rung_says_so_to_a_condition_alone() -> None:
+    bell = locks.Bell()
+    assert not bell.wait(0)
+    bell()
+    bell()
+    with pytest.raises(RuntimeError):
+        bell.release()
+    assert bell.wait(None)
 
 
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*:DeprecationWarning")

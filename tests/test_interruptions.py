@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
+from unittest import mock
 
 import pytest
 
-from relieve_py.interruptions import raised_by_handler
+from relieve_py.interruptions import broke_system_call, raised_by_handler
 
 
 def fail(*_: Any) -> None:
@@ -53,6 +55,20 @@ def test_what_others_raise_is_not(handler: Any) -> None:
 
 def test_a_function_that_handles_no_signal_is_no_handler() -> None:
     assert not raised_by_handler(raised(fail))
+
+
+def test_a_handler_that_claims_to_have_any_attribute_is_looked_at_and_no_more() -> None:
+    before = signal.signal(signal.SIGUSR1, mock.Mock())
+    try:
+        assert not raised_by_handler(raised(fail))
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_what_breaks_a_system_call_is_told_from_what_that_says(handler: Any) -> None:
+    assert broke_system_call(TimeoutError("of an alarm"))
+    assert not broke_system_call(TimeoutError(errno.ETIMEDOUT, "of the system"))
+    assert broke_system_call(raised(signal.raise_signal, signal.SIGUSR1))
 
 
 def test_no_handler_runs_in_another_thread(handler: Any) -> None:

@@ -67,6 +67,14 @@ def test_of_many_threads_that_settle_it_one_wins() -> None:
         reply.mark_seen()
 
 
+def test_who_waits_too_short_is_told_what_for_and_that_a_call_goes_on() -> None:
+    of_call, other = make_call().reply_of(), Reply(None, Strand(), "stop() of task 'a'")
+    with pytest.raises(TimeoutError, match=r"^call \d+ of .* is not over yet; it goes on, unless you cancel\(\) it$"):
+        of_call.result(0)
+    with pytest.raises(TimeoutError, match=r"^stop\(\) of task 'a' is not over yet$"):
+        other.exception(0)
+
+
 def test_waiting_has_an_end() -> None:
     reply = make_reply()
     for timeout in (0, 0.01, -1):

@@ -145,13 +145,13 @@ def test_one_part_of_any_format_is_lent_to_cold_and_to_warm_memory(ends: Ends) -
     for part in (b"a" * 100, bytearray(b"b" * 5 * PAGE), numbers, numbers.cast("B")):
         nbytes = memoryview(part).nbytes
         for _ in range(2):  # the second time the memory is there
-            block = ends.lender.lend_one(part, nbytes)
+            block = ends.lender.lend((part,))
             assert block is not None
-            assert (block.start, block.end) == (PAGE, PAGE + nbytes)
+            assert (block.start, block.end) == (PAGE, PAGE + padded(nbytes))
             assert ends.borrower.copy(block, [nbytes]) == (bytes(part),)
-    assert ends.lender.lend_one(b"c" * SIZE, SIZE) is None  # there is no room
+    assert ends.lender.lend((b"c" * SIZE,)) is None  # there is no room
     view = ends.send(b"d" * 100)
-    block = ends.lender.lend_one(b"e" * 100, 100)
+    block = ends.lender.lend((b"e" * 100,))
     assert view is not None
     assert block is not None
     assert block.start == 2 * PAGE
@@ -164,8 +164,8 @@ def test_one_part_for_which_there_is_no_memory_leaves_its_room(ends: Ends, monke
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "pwrite", full)
-        assert ends.lender.lend_one(b"a" * PAGE, PAGE) is None
-    block = ends.lender.lend_one(b"b" * PAGE, PAGE)
+        assert ends.lender.lend((b"a" * PAGE,)) is None
+    block = ends.lender.lend((b"b" * PAGE,))
     assert block is not None
     assert block.start == PAGE
     assert ends.borrower.copy(block, [PAGE]) == (b"b" * PAGE,)

@@ -6,13 +6,15 @@ import contextlib
 import datetime
 import decimal
 import functools
+import signal
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from serializing import PICKLE, Exploding, Unpicklable, round_trip
+from serializing import PICKLE, Exploding, Interrupting, Unpicklable, round_trip
 
 from relieve_py.errors import DecodeError, EncodeError
 from relieve_py.serializers import (
@@ -21,8 +23,10 @@ from relieve_py.serializers import (
     Payload,
     Serializer,
     decode,
+    decode_frame,
     encode,
 )
+from relieve_py.wire import Frame, Kind
 
 # -- plain data ------------------------------------------------------------------------------------
 
@@ -143,6 +147,21 @@ def test_what_raises_while_it_is_decoded_is_a_decode_error(how: str) -> None:
         decode(PICKLE, encode(PICKLE, Exploding(how)), "the result of data()")
     assert "second line" not in str(caught.value)
     assert isinstance(caught.value.__cause__, ZeroDivisionError if how == "raise" else SystemExit)
+
+
+@pytest.mark.parametrize("rebuild", [decode, decode_frame])
+def test_what_a_signal_handler_raises_meanwhile_is_not_the_message_s_fault(rebuild: Callable[..., Any]) -> None:
+    def handle(signum: int, frame: Any) -> None:
+        raise TimeoutError("of the program")
+
+    before = signal.signal(signal.SIGUSR1, handle)
+    payload = PICKLE.encode(Interrupting())
+    message = payload if rebuild is decode else Frame(Kind.RESULT, 1, bytes(payload.data))
+    try:
+        with pytest.raises(TimeoutError, match="of the program"):
+            rebuild(PICKLE, message, "the result of data()")
+    finally:
+        signal.signal(signal.SIGUSR1, before)
 
 
 def test_a_missing_module_is_explained() -> None:

@@ -20,8 +20,8 @@ import pytest
 from serializing import PICKLE, Exploding, Unpicklable, open_descriptors, round_trip, travel
 
 from relieve_py.errors import DecodeError, EncodeError
+from relieve_py.reducing import OUT_OF_BAND
 from relieve_py.serializers import (
-    OUT_OF_BAND,
     Descriptors,
     Payload,
     decode,

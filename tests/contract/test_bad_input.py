@@ -196,6 +196,8 @@ def test_what_is_no_task_or_of_the_wrong_kind_is_refused(launcher: str) -> None:
     for cls in (Worker, QueueWorker, CloudWorker):
         with pytest.raises(TypeError, match=r"'task\.py'"):
             cls("task.py")
+        with pytest.raises(TypeError, match=rf"give them one by one, as in {cls.__name__}\(\*tasks\)"):
+            cls([CallableTask(KITCHEN)])
     wrapped = ForkTask(fork(script("answer.py"), launcher=launcher))
     try:
         for refuses in (QueueWorker, CloudWorker):
