@@ -7,15 +7,17 @@
     16       8 bytes      promised: how much of stderr the child has begun to copy into the ring, ever
     24       8 bytes      kept: how much of it is there whole, ever
     32       8 bytes      welcomes: 1 once the child prints its stacks when it gets DUMP_SIGNAL
-    40       8 bytes      items begun: how many pieces of its batch the child has begun
+    40       8 bytes      items begun: how many pieces of its batch the child has begun; all of these but the last are
+                          done
     48       8 bytes      items kept from: the first of them whose outcome it has not sent
-    56       8 bytes      items done: how many it has finished
+    56       8 bytes      items done: how many it has finished, where that is more than items begun says
     64       8 bytes      items bytes: how much of OUTCOMES is in use
     72       8 bytes      items of: the number of the batch that the four before are about; what they say holds no more
                           once the child has begun another call
     80       8 bytes      recalled: the number of a batch of which no further piece is to begin; the parent writes this
     PAGE     RING bytes   the ring: byte n of stderr is at n % RING
-    ...      OUTCOMES bytes outcomes of items that were not sent yet, one pickle after the other
+    ...      OUTCOMES bytes outcomes of items that were not sent yet, one pickle after the other; (n,) says that the one
+                          before it is also that of n more, and the last one is that of all others that are done
     ...      STACKS bytes what faulthandler wrote, up to the first zero; it may try to write more, so this is the end
 
 Numbers are in the byte order of the machine. Pages that nobody writes to cost nothing. A child may be killed at any
@@ -88,7 +90,7 @@ class Progress(NamedTuple):
     done: int
     """How many it has finished."""
     records: bytes
-    """Outcomes from ``kept_from`` on, one pickle after the other, of those that were finished; maybe of one more."""
+    """Outcomes from ``kept_from`` on, as the page has them, of those that were finished; maybe of one more."""
 
 
 NO_PROGRESS = Progress(0, 0, 0, b"")
@@ -122,11 +124,12 @@ class Reader:
         another call since. Asked while it runs, the outcomes may be none for once."""
         if not self._number(ITEMS_OF) == self._number(BEGUN) == number:
             return NO_PROGRESS
-        first, done, end = self._number(ITEMS_FROM), self._number(ITEMS_DONE), self._number(ITEMS_BYTES)
+        first, begun, done = self._number(ITEMS_FROM), self._number(ITEMS_BEGUN), self._number(ITEMS_DONE)
+        end = self._number(ITEMS_BYTES)  # after those: of a child that runs there may be more outcomes, never fewer
         records = self.memory[OUTCOMES_AT : OUTCOMES_AT + end] if 0 < end <= OUTCOMES else b""
         if self._number(ITEMS_FROM) != first:  # it sends what it has kept, and has begun to write over it
             records = b""
-        return Progress(self._number(ITEMS_BEGUN), first, done, records)
+        return Progress(begun, first, max(done, begun - 1), records)
 
     def recall(self, number: int) -> None:
         """Have the child begin no further piece of the batch with that number."""

@@ -58,31 +58,34 @@ class TooLarge(Exception):
 class Chunk(Batch):
     """One call of many items of a map. Its Reply gives a Part."""
 
-    __slots__ = ("_items", "_options", "serializer")
+    __slots__ = ("_are_sealed", "_items", "_options", "serializer")
 
     def __init__(self, method: str | None, options: CallOptions, items: list[Any], id: int | None = None) -> None:
         super().__init__(Mode.CHUNK, method, options, len(items))
         self.id = take_ids(len(items)) if id is None else id
         self.serializer: Serializer
         self._items = items  # once encoded: atoms, and pickles of all others in tuples
+        self._are_sealed = False  # some of them
         self._options = options
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the items, each encoded by itself. Raises TooLarge, EncodeError, and what encoding an item raises: they
         are to be tried one by one then."""
         self.serializer = serializer
-        self._items = [item if type(item) in ATOMS else _sealed(serializer, item) for item in self._items]
+        if not ATOMS.issuperset(map(type, self._items)):
+            self._items = [item if type(item) in ATOMS else _sealed(serializer, item) for item in self._items]
+            self._are_sealed = True
         self._pack()
 
     def _pack(self) -> None:
-        self.payload = Payload(pickle.dumps((self.method, self.id, self.created_at, self._items, None), 5))
+        self.payload = Payload(pickle.dumps((self.method, self.id, self.created_at, self._items, self._are_sealed), 5))
         self.payload.check()
 
     def _cut(self, first: int, end: int) -> Chunk:
         """These of its items as a chunk of their own, with a Reply. No code of the user runs in here."""
         cut = Chunk(self.method, self._options, self._items[first:end], self.id + first)
         cut.created_at, cut.made_at, cut.home = self.created_at, self.made_at, self.home
-        cut.serializer = self.serializer
+        cut.serializer, cut._are_sealed = self.serializer, self._are_sealed
         cut._pack()
         cut.reply = self.reply_of().successor(cut)
         return cut

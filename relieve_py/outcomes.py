@@ -57,6 +57,12 @@ class Several:
         """What stands for an encoded outcome among the values."""
         return (int(kind), bytes(payload.data), *map(bytes, payload.buffers))
 
+    def pad(self, end: int) -> int:
+        """The last one stands for all others up to ``end``, too; how many that are."""
+        more = end - self.first - len(self.values)
+        self.values += self.values[-1:] * more
+        return more
+
     def payload(self, end: int, failures: int = 0, seconds: float = 0.0) -> Payload:
         """The message."""
         return Payload(_HEAD.pack(_SEVERAL, self.first, end, failures, seconds) + pickle.dumps(self.values, 5))
@@ -98,13 +104,25 @@ def outcomes_of(payload: Payload) -> list[Any]:
     return values
 
 
+def again(count: int) -> bytes:
+    """The child's side: the record which says that the one before it stands for so many more."""
+    return pickle.dumps((count,), 5)
+
+
 def outcomes_in(records: bytes, most: int) -> list[Any]:
     """Of the memory that a child has left: the first ones, as far as they can be read."""
     found: list[Any] = []
-    load = pickle.Unpickler(io.BytesIO(records)).load
+    stream = io.BytesIO(records)
+    load = pickle.Unpickler(stream).load
     with contextlib.suppress(Exception):  # the child may have left anything
-        while len(found) < most:
-            found.append(_unsealed(load()))
+        while (missing := most - len(found)) > 0:
+            value = load() if stream.tell() < len(records) else (missing,)
+            if type(value) is not tuple or len(value) > 1:
+                found.append(_unsealed(value))
+            elif found:
+                found += found[-1:] * min(value[0], missing)
+            else:
+                break
     return found
 
 

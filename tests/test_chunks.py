@@ -13,7 +13,7 @@ from relieve_py.calls import DEFAULTS
 from relieve_py.chunks import AIM, Chunk, Pace, Part, TooLarge
 from relieve_py.errors import DecodeError, ProtocolError
 from relieve_py.itemwise import Refused
-from relieve_py.outcomes import Sealed, Several, head_of, outcomes_in, outcomes_of, single
+from relieve_py.outcomes import Sealed, Several, again, head_of, outcomes_in, outcomes_of, single
 from relieve_py.rate import GROWTH, MOST, MOST_BYTES
 from relieve_py.serializers import Payload, PickleSerializer
 from relieve_py.strands import Strand
@@ -117,7 +117,22 @@ def test_of_what_a_child_has_left_the_whole_outcomes_are_read(given: list[object
         if room < len(record):
             break
         whole, room = whole + 1, room - len(record)
-    assert outcomes_in(b"".join(records)[:cut], most) == given[: min(whole, most)]
+    found = given[: min(whole, most)]
+    if room == 0 or whole == len(records):  # the last stands for all others
+        found += found[-1:] * (most - len(found))
+    assert outcomes_in(b"".join(records)[:cut], most) == found
+
+
+def test_what_several_items_gave_one_after_the_other_is_written_once() -> None:
+    records = pickle.dumps("a") + again(3) + pickle.dumps("b")
+    assert outcomes_in(records, 9) == ["a"] * 4 + ["b"] * 5
+    assert outcomes_in(records, 3) == ["a"] * 3
+    assert outcomes_in(records[:-1], 9) == ["a"] * 4, "what is not whole is not believed"
+
+
+@pytest.mark.parametrize("records", [b"", again(3), pickle.dumps(()), again("3"), again(-1)])  # type: ignore[arg-type]
+def test_what_stands_for_nothing_gives_nothing(records: bytes) -> None:
+    assert outcomes_in(records, 5) == []
 
 
 @given(st.binary(max_size=60))

@@ -253,7 +253,7 @@ class Caller:
             if mode == CHUNK:
                 from relieve_py.child.chunk import Chunk
 
-                return Chunk(self, number, id, method, created_at).run(function, args)
+                return Chunk(self, number, id, method, created_at).run(function, args, kwargs)
             if mode == CALL:
                 child.answer(Kind.ACCEPTED, number, None)
         request = Request(child, number, mode, id, method, created_at)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from relieve_py.blackbox import ITEMS_BEGUN, ITEMS_BYTES, ITEMS_DONE, ITEMS_FROM, ITEMS_OF, OUTCOMES, RECALLED
 from relieve_py.child.calling import GET, Caller, Interrupted, Request, _encode_result, running
 from relieve_py.child.process import leave_with_parent
-from relieve_py.outcomes import ATOMS, Several, single
+from relieve_py.outcomes import ATOMS, Several, again, single
 from relieve_py.serializers import Payload, decode
 from relieve_py.telling import error_payload, missing_payload
 from relieve_py.wire import Kind
@@ -105,9 +105,11 @@ class Chunk:
         self._is_copy = True
         self._requests.append(self._request(0))  # so that the loop, which has no time to ask each time, comes across it
 
-    def run(self, function: Any, items: Any) -> tuple[Kind, Payload | None]:
-        """Run them all, or those up to a recall; the answer with what was not sent before."""
-        return self._run_by(self._step_of(function), items)
+    def run(self, function: Any, items: Any, sealed: bool) -> tuple[Kind, Payload | None]:
+        """Run them all, or those up to a recall; the answer with what was not sent before. ``sealed``: some of them are
+        encoded."""
+        step = self._step_of(function)
+        return self._run_by(self._unsealing(step) if sealed else step, items)
 
     def _run_by(self, step: Any, items: Any) -> tuple[Kind, Payload | None]:
         began = time.perf_counter()
@@ -118,6 +120,7 @@ class Chunk:
         finally:
             self._caller.batch = None
             running.reset(token)
+        self._kept.pad(end)
         return Kind.RESULT, self._kept.payload(end, self._failures, time.perf_counter() - began)
 
     def _step_of(self, function: Any) -> Any:
@@ -128,39 +131,50 @@ class Chunk:
 
         return lambda item: caller.invoke(function, (item,), {}, self.here())
 
+    def _unsealing(self, step: Any) -> Any:
+        serializer = self._child.serializer
+
+        def unseal(item: Any) -> Any:
+            return step(decode(serializer, Payload(item[0]), "the arguments") if type(item) is tuple else item)
+
+        return unseal
+
     def _run(self, step: Any, items: Any) -> int:
         """How many have begun."""
         page, outcomes, number = self._child.page, self._child.outcomes, self._number
         requests, kept, dumps = self._requests, self._kept, pickle.dumps
-        serializer = self._child.serializer
-        last, record = NOTHING, b""
+        last: Any = NOTHING  # what the last record in the memory says
+        expected = 1  # the place of the item behind that of the last record
         for place, item in enumerate(items, 1):
-            page[ITEMS_BEGUN] = place
+            page[ITEMS_BEGUN] = place  # by which those before it are done
             if page[RECALLED] == number:
+                page[ITEMS_DONE] = place - 1
                 page[ITEMS_BEGUN] = place - 1
                 return place - 1
             try:
-                if type(item) is tuple:
-                    item = decode(serializer, Payload(item[0]), "the arguments")
                 value = step(item)
+                if value is last and not requests:
+                    continue  # as what returns nothing gives each time: that record stands for this one, too
                 if requests or type(value) not in ATOMS:
+                    last = NOTHING
                     self._keep(place - 1, value)
                     continue
-                if value is not last:  # as what returns nothing gives each time
-                    record, last = dumps(value, 5), value
+                record = dumps(value, 5)
                 begin = self._used  # from here on as _put() does, which would cost a quarter
                 end = begin + len(record)
-                if end > OUTCOMES:
-                    self._keep_large(place - 1, value, record)
-                    continue
-                outcomes[begin:end] = record
-                self._used = page[ITEMS_BYTES] = end
-                kept.values.append(value)
-                page[ITEMS_DONE] = place
+                if place != expected or end > OUTCOMES:
+                    self._put(place - 1, value, record)
+                else:
+                    outcomes[begin:end] = record
+                    self._used = page[ITEMS_BYTES] = end
+                    kept.values.append(value)
+                last, expected = value if self._used else NOTHING, place + 1
             except (SystemExit, Interrupted):
                 raise
             except BaseException as error:
+                last = NOTHING
                 self._fail(place - 1, error)
+        page[ITEMS_DONE] = len(items)
         return len(items)
 
     # -- what is not as simple ---------------------------------------------------------------------
@@ -209,14 +223,15 @@ class Chunk:
         self._put(index, outcome, pickle.dumps(outcome, 5))
 
     def _put(self, index: int, outcome: Any, record: bytes) -> None:
-        if self._used + len(record) > OUTCOMES:
+        more = self._kept.pad(index)
+        begin, records = self._used, again(more) + record if more else record
+        end = begin + len(records)
+        if end > OUTCOMES:
             self._keep_large(index, outcome, record)
             return
-        used = self._used
-        self._child.outcomes[used : used + len(record)] = record
-        self._used = self._child.page[ITEMS_BYTES] = used + len(record)
+        self._child.outcomes[begin:end] = records
+        self._used = self._child.page[ITEMS_BYTES] = end
         self._kept.values.append(outcome)
-        self._child.page[ITEMS_DONE] = index + 1
 
     def _keep_large(self, index: int, outcome: Any, record: bytes) -> None:
         """There is no room for it: send what there is, and it, too, if it would never have room."""
@@ -229,6 +244,7 @@ class Chunk:
 
     def _flush(self, end: int) -> None:
         """Send the outcomes of the items before ``end`` that were not sent."""
+        self._kept.pad(end)
         if self._kept.values:
             self._send(self._kept.payload(end), end)
 

@@ -119,6 +119,17 @@ def test_a_death_costs_its_item(launcher: str, how: str, tmp_path: Path, ran: Ca
 
 
 @pytest.mark.rule(4)
+def test_a_death_costs_its_item_where_all_give_the_same(tmp_path: Path, ran: Callable[[], Counter[int]]) -> None:
+    what = {**dict.fromkeys((0, 13, 14, 49), "die"), 27: "raise"}
+    with CallableTask(ITEMS) as task:
+        got = list(task.map("done", items_of(tmp_path, what), return_exceptions=True))
+    assert [n for n, value in enumerate(got) if isinstance(value, TaskDied)] == [0, 13, 14, 49]
+    assert isinstance(got[27], ValueError)
+    assert [n for n, value in enumerate(got) if value is None] == [n for n in range(50) if n not in what]
+    assert ran() == Counter(range(50))
+
+
+@pytest.mark.rule(4)
 def test_an_item_that_died_is_tried_again_alone(tmp_path: Path, ran: Callable[[], Counter[int]]) -> None:
     with CloudWorker(CallableTask(ITEMS), size=2, retries=1) as worker:
         assert list(worker.map("noted", items_of(tmp_path, {13: "die once", 27: "die once"}))) == list(range(50))

@@ -37,6 +37,11 @@ def noted(item):
     return number
 
 
+def done(item):
+    """Gives nothing, as what is called for its effect."""
+    noted(item)
+
+
 def make(what):
     """A value of that kind."""
     kind, size = what
