@@ -51,6 +51,10 @@ class Asker(Protocol):
         """A call that was settled later has left this slot."""
         ...
 
+    def left_together(self, calls: list[Call]) -> None:
+        """The same of calls that travelled together."""
+        ...
+
 
 class Answering:
     """The answers of one slot's children. With the turn to read, unless it is said otherwise."""
@@ -70,6 +74,7 @@ class Answering:
     ) -> None:
         self._over = asker.over
         self._left = asker.left
+        self._left_together = asker.left_together
         self._owner = owner
         self._life = life
         self._line = line  # whose lock it is
@@ -120,22 +125,35 @@ class Answering:
         elif isinstance(call.reply, Items) and not call.reply.item(self._encoded(frame, call)):
             raise ProtocolError("a stream went on without room for its items")
 
-    def settle_one(self, call: Call, outcome: Any) -> None:
-        """Without the lock: this is what became of a call that travelled with others."""
-        settled: object = None
-        if type(outcome) is Payload:
-            call.reply.settle(Encoded(self._serializer, outcome, result_of(call.method)))
-        elif type(outcome) is not Sealed:
-            call.reply.settle(outcome)
-        elif outcome.kind == Kind.MISSING:
+    def settle_together(self, calls: list[Call], outcomes: list[Any]) -> None:
+        """Without the lock: this is what became of calls that travelled together."""
+        over: list[Call] = []
+        try:
+            self._settle_each(calls, outcomes, over)
+        finally:  # also if a signal handler raises
+            self._left_together(over)
+
+    def _settle_each(self, calls: list[Call], outcomes: list[Any], over: list[Call]) -> None:
+        """Add those to ``over`` of which it is not decided later."""
+        for call, outcome in zip(calls, outcomes, strict=True):
+            kind = type(outcome)
+            if kind is not Sealed and kind is not Payload:
+                call.reply.settle(outcome)
+            elif self._settle_encoded(call, outcome) is LATER:
+                continue
+            over.append(call)
+
+    def _settle_encoded(self, call: Call, outcome: Sealed | Payload) -> object:
+        if isinstance(outcome, Payload):
+            return call.reply.settle(Encoded(self._serializer, outcome, result_of(call.method)))
+        if outcome.kind == Kind.MISSING:
             self._endings.give_up(call, missing_of(Frame(Kind.MISSING, payload=outcome.data), self._life.name))
         elif outcome.kind != Kind.END:
             is_error = outcome.kind == Kind.ERROR
             payload = Payload(outcome.data, outcome.buffers)
             encoded = Encoded(self._serializer, payload, result_of(call.method), is_error)
-            settled = self._raised(call, encoded) if is_error else call.reply.settle(encoded)
-        if settled is not LATER:
-            self._left(call)
+            return self._raised(call, encoded) if is_error else call.reply.settle(encoded)
+        return None
 
     def _give(self, call: Call, frame: Frame) -> None:
         """What it returned; of a batch, its last outcomes."""
@@ -152,7 +170,7 @@ class Answering:
         """A batch that the child could not go on with."""
         assert isinstance(call, Batch)
         sealed = Sealed.of(frame.kind, Payload.of_frame(frame))
-        self._chunking.failed(call, progress, lambda piece: self.settle_one(piece, sealed))
+        self._chunking.failed(call, progress, lambda piece: self.settle_together([piece], [sealed]))
 
     def _raise(self, call: Call, frame: Frame) -> object:
         return self._raised(call, self._encoded(frame, call, is_error=True))

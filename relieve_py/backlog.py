@@ -105,14 +105,12 @@ class Backlog:
         return True
 
     def take_out(self, script: Any, most: int, fits: Callable[[Call], bool], found: list[Call]) -> None:
-        """Add to these up to so many of the calls for that script whose turn it is, as far as they fit in a row; they
-        go to a task with those."""
-        queue = self.waiting.of(script)
-        while most > 0 and queue.count and fits(call := queue.first()):
-            found.append(call)
-            self.drop(call)
+        """Add to these up to so many of the calls for that script whose turn it is, as far as they fit in a row, which
+        no event does; they go to a task with those."""
+        before = len(found)
+        self.waiting.take(script, most, fits, found)
+        for call in found[before:]:
             self.goes(call)
-            most -= 1
 
     def take(self, script: Any) -> list[Call]:
         """All that are addressed to that script, None: to none, which wait no more."""

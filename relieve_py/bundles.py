@@ -36,14 +36,14 @@ LARGE = 1 << 14
 
 
 class Bundle(Batch):
-    """Calls as one. ``settle_one`` is told how each has ended, without the lock."""
+    """Calls as one. ``settle`` is told how some have ended, without the lock."""
 
-    __slots__ = ("_settle_one", "_tally", "calls")
+    __slots__ = ("_settle_these", "_tally", "calls")
 
-    def __init__(self, calls: list[Call], settle_one: Callable[[Call, Any], object], tally: Tally) -> None:
+    def __init__(self, calls: list[Call], settle: Callable[[list[Call], list[Any]], object], tally: Tally) -> None:
         super().__init__(Mode.BUNDLE, None, DEFAULTS, len(calls))
         self.calls = calls
-        self._settle_one = settle_one
+        self._settle_these = settle
         self._tally = tally
         self.payload = Payload(pickle.dumps([bytes(call.payload.data) for call in calls], 5))
         self.reply = calls[0].reply_of().successor(self)  # nobody has it
@@ -73,8 +73,7 @@ class Bundle(Batch):
             self._tally.fold()
 
         def settle() -> bool:
-            for call, outcome in zip(over, found, strict=True):
-                self._settle_one(call, outcome)
+            self._settle_these(over, found)
             return True
 
         return settle

@@ -6,7 +6,7 @@ import enum
 import functools
 import itertools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import attrs
@@ -94,9 +94,17 @@ class Home(Protocol):
         """Queue them again, in that order and before all others of their priority, after ``delay`` seconds."""
         ...
 
-    def ended(self, call: Call, carrier: Carrier) -> None:
-        """The call has left the slot it was on, however that went."""
+    def ended(self, calls: Sequence[Call], carrier: Carrier) -> None:
+        """The calls have left the slot they were on, however that went."""
         ...
+
+
+def by_home(calls: list[Call]) -> list[tuple[Home, list[Call]]]:
+    """Those of each home, in their order."""
+    homes = dict.fromkeys(call.home for call in calls)
+    if len(homes) == 1:  # most often
+        return [(home, calls) for home in homes if home is not None]
+    return [(home, [call for call in calls if call.home is home]) for home in homes if home is not None]
 
 
 NOTHING = Payload(b"")

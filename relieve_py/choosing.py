@@ -11,7 +11,7 @@ from relieve_py.calls import Call
 from relieve_py.errors import StrategyError
 from relieve_py.interruptions import raised_by_handler
 from relieve_py.strands import Strand
-from relieve_py.strategies import Candidates, Nobody
+from relieve_py.strategies import Candidates, Nobody, Strategy
 from relieve_py.supervisor import shared
 from relieve_py.tasks import Task
 
@@ -28,6 +28,7 @@ class Chooser:
         self.alike = self.trusted and bool(getattr(self._strategy, "alike", False))
         """What it says of one call holds for those that wait behind it."""
         self._indexed = self.trusted and bool(getattr(self._strategy, "indexed", False))
+        self._hears_starts, self._hears_ends = (_hears(self._strategy, what) for what in ("start", "end"))
         self._lock = locks.new()  # owner: the thread that runs a trusted strategy
         self._strand = Strand()  # where all other strategies run
         self._answers = Answers()
@@ -54,13 +55,17 @@ class Chooser:
         """A task has left the worker."""
         self._tell(lambda: self._strategy.remove(task))
 
-    def started(self, task: Task, call: Call) -> None:
-        """A call goes to a task with another, for which that was chosen."""
-        self._tell(lambda: self._strategy.start(task, call))
+    def started(self, task: Task, calls: Sequence[Call]) -> None:
+        """Calls go to a task with another, for which that was chosen."""
+        if self._hears_starts:
+            for call in calls:
+                self._tell(lambda call=call: self._strategy.start(task, call))  # type: ignore[misc]
 
-    def ended(self, task: Task, call: Call) -> None:
-        """A call that was given to a task has left it."""
-        self._tell(lambda: self._strategy.end(task, call))
+    def ended(self, task: Task, calls: Sequence[Call]) -> None:
+        """Calls that were given to a task have left it."""
+        if self._hears_ends:
+            for call in calls:
+                self._tell(lambda call=call: self._strategy.end(task, call))  # type: ignore[misc]
 
     def _tell(self, what: Callable[[], object]) -> None:
         """One thing at a time; a strategy that is not ours on a thread where it may block."""
@@ -117,6 +122,11 @@ class Chooser:
     @property
     def _name(self) -> str:
         return str(getattr(self._strategy, "name", type(self._strategy).__name__))
+
+
+def _hears(strategy: Any, what: str) -> bool:
+    """Whether a strategy does something when it is told that; those that need not be told save each call that."""
+    return getattr(getattr(strategy, what, None), "__func__", None) is not getattr(Strategy, what)
 
 
 class Closed(RuntimeError):

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from relieve_py.batch import Batch, Conclusion, Deed
 from relieve_py.blackbox import NO_PROGRESS, Progress
 from relieve_py.bundles import LATENCY, Bundle
-from relieve_py.calls import Call, Carrier, Home
+from relieve_py.calls import Call, Carrier, Home, by_home
 from relieve_py.endings import Endings, died
 from relieve_py.errors import ProtocolError
 from relieve_py.exits import Exit
@@ -208,7 +208,7 @@ class Chunking:
         for call in over.dead:
             self._endings.failed(call, died(call, exit, restarts), lost=True)
             if over.counted and call.home is not None:
-                call.home.ended(call, self._sender)
+                call.home.ended((call,), self._sender)
 
     def _break_off(self, batch: Batch, progress: Progress) -> Conclusion:
         """Without the lock: what the child has finished counts, what never began is sent again. The dead are those
@@ -235,13 +235,10 @@ def _one_by_one(batch: Batch) -> list[range]:
 
 def _send_again(calls: list[Call], counted: bool, sender: Sender) -> None:
     """Give calls back to where they come from."""
-    for home in {id(call.home): call.home for call in calls}.values():
-        if home is None:
-            continue
-        those = [call for call in calls if call.home is home]
+    for home, those in by_home(calls):
         home.resubmit(those)
-        for call in those if counted and home is not sender else ():
-            home.ended(call, sender)
+        if counted and home is not sender:
+            home.ended(those, sender)
 
 
 def _kept(batch: Batch, progress: Progress) -> list[Any]:

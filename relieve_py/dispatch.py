@@ -230,17 +230,18 @@ class Dispatcher:
                 self._fail(call, self._stopped())
         self.pump()
 
-    def ended(self, call: Call, carrier: Carrier) -> None:
-        """A call has left its task."""
-        worker = self.worker  # which may be kept by this call only
+    def ended(self, calls: Sequence[Call], carrier: Carrier) -> None:
+        """Calls have left their task."""
+        worker = self.worker  # which may be kept by these calls only
         with self.mutex:
-            if not self.backlog.returns(call):
+            known = [call for call in calls if self.backlog.returns(call)]
+            if not known:
                 return
             if self.backlog.drained:
                 self.keep()
         task = carrier.owner.face
         if task is not None:
-            self.chooser.ended(task, call)
+            self.chooser.ended(task, known)
         self._settle_drained(worker)
 
     # -- dispatch ----------------------------------------------------------------------------------
@@ -414,8 +415,7 @@ class Dispatcher:
             company = self._in_hand[1:]
             if company:
                 self._somebody_left()
-        for each in company:
-            self.chooser.started(chosen, each)
+        self.chooser.started(chosen, company)
         return company
 
     def _chosen(self, offered: Sequence[Task], call: Call) -> Task | StrategyError | None:

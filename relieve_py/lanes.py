@@ -6,8 +6,9 @@ Those that are for tasks of different scripts wait apart from each other.
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from relieve_py.calls import Call
@@ -66,11 +67,28 @@ class Lanes:
 
     def first(self) -> Call:
         """Whose turn it is. There must be one."""
+        return next(iter(self._front().values()))
+
+    def take(self, most: int, fits: Callable[[Call], bool], found: list[Call]) -> None:
+        """Add to these up to so many of those whose turn it is, as far as they fit in a row; they wait no more. One
+        may be in both places for a moment."""
+        while most > 0 and self.count:
+            lane = self._front()
+            for call in list(itertools.islice(lane.values(), most)):
+                if not fits(call):
+                    return
+                found.append(call)
+                del lane[call.id]
+                self.count -= 1
+                most -= 1
+
+    def _front(self) -> OrderedDict[int, Call]:
+        """Of those that have calls, the lane of the highest priority."""
         while True:
             priority = -self._highest[0]
             lane = self._lanes.get(priority)
             if lane:
-                return next(iter(lane.values()))
+                return lane
             if lane is not None:
                 del self._lanes[priority]
             heapq.heappop(self._highest)
@@ -168,6 +186,14 @@ class Queues:
         if not queue.count and call.script is not None:
             del self._addressed[call.script]
         return True
+
+    def take(self, script: Any, most: int, fits: Callable[[Call], bool], found: list[Call]) -> None:
+        """As of Lanes, of those that are addressed to that script; None: to none."""
+        queue, before = self.of(script), len(found)
+        queue.take(most, fits, found)
+        self.count -= len(found) - before
+        if script is not None and not queue.count:
+            self._addressed.pop(script, None)
 
     def least(self, oldest: bool) -> Call:
         """The oldest, or the newest, of the lowest priority. There must be one."""

@@ -99,11 +99,14 @@ class CallTable:
     def company(self, most: int, fits: Callable[[Call], bool]) -> list[Call]:
         """Up to so many of the calls whose turn it is, which wait no more, as far as they fit in a row. They do not
         count as sent until they, or the bundle of them, ``begin``."""
-        found = self._leaving = []
-        while self.waiting.count and len(found) < most and fits(call := self.waiting.first()):
-            found.append(call)
-            self.waiting.pop()
+        found = self.leave([])
+        self.waiting.take(most, fits, found)
         return found
+
+    def leave(self, calls: list[Call]) -> list[Call]:
+        """The same for calls that need not wait, which are returned."""
+        self._leaving = calls
+        return calls
 
     def left(self) -> None:
         """What ``company`` has found counts as sent now, or is over."""

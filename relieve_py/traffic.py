@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from relieve_py import locks
 from relieve_py.answering import LATER, Answering
 from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
 from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import Call, Mode, by_home
 from relieve_py.chunking import Chunking
 from relieve_py.deadlines import Deadlines
 from relieve_py.delays import Delays
@@ -104,9 +104,12 @@ class Traffic:
                 call.carrier = self
                 if call.home is None:
                     call.home = self
-                if self._life.state is State.READY and not company and self._may_go(call):
-                    self.table.put_sent(call)
-                    self._send(call, after)
+                if self._life.state is State.READY and self._may_go(call):
+                    if company:
+                        self._send_in_company(call, company, after)
+                    else:
+                        self.table.put_sent(call)
+                        self._send(call, after)
                 else:
                     self._submit_later(call, company, after)
             if after:
@@ -114,6 +117,13 @@ class Traffic:
         except BaseException:  # of a signal handler
             self._break_off((call, *company), after)
             raise
+
+    def _send_in_company(self, call: Call, company: tuple[Call, ...], after: Deeds) -> None:
+        """Under the lock: what was queued elsewhere need not be queued here."""
+        for each in company:
+            each.carrier = self  # first: what is put back here when a signal handler raises is not put back there
+        self._send_together(self.table.leave([call, *company]), after)
+        self.table.left()
 
     def _break_off(self, calls: tuple[Call, ...], after: Deeds) -> None:
         """A signal handler has raised in the middle of sending these, or of what had to be done then."""
@@ -233,14 +243,15 @@ class Traffic:
             if call.reply.cancelled():
                 after.append(functools.partial(self.left, call))
                 continue
-            call.await_turn_no_more()
+            if call.turn_timer is not None:
+                call.await_turn_no_more()
             call.made_at, call.sent_at = call.made_at or now, call.sent_at or now
             wanted.append(call)
         if len(wanted) == 1:
             self.table.begin(wanted[0])
             self._send(wanted[0], after)
         elif wanted:
-            bundle = Bundle(wanted, self._answering.settle_one, self.tally)
+            bundle = Bundle(wanted, self._answering.settle_together, self.tally)
             self.table.begin(bundle)
             self._send(bundle, after)
             self._line.attend_always()  # who waits for one of them may not be who reads
@@ -447,11 +458,10 @@ class Traffic:
             untouched.remove(batch)
             after.append(functools.partial(self._chunking.untouched, batch))
             after.append(functools.partial(self.left, batch))
-        for home in {id(call.home): call.home for call in untouched}.values():
-            calls = [call for call in untouched if call.home is home]
+        for home, calls in by_home(untouched):
             if home is self:
                 self.table.requeue(calls)
-            elif home is not None:
+            else:
                 after.append(functools.partial(home.resubmit, calls))
                 after += [functools.partial(self.left, call) for call in calls]
         after.append(self._tell_drained)
@@ -472,9 +482,14 @@ class Traffic:
         if call.feeds:
             self._feeding.ended(call)
         if call.home is not None:
-            call.home.ended(call, self)
+            call.home.ended((call,), self)
 
-    def ended(self, call: Call, carrier: object) -> None:
+    def left_together(self, calls: list[Call]) -> None:
+        """Calls of a bundle have ended, or left it; these have no feeds."""
+        for home, those in by_home(calls):
+            home.ended(those, self)
+
+    def ended(self, calls: Sequence[Call], carrier: object) -> None:
         """Home of its own calls: somebody may wait for all of them."""
         if self._drain_waiters:
             self._tell_drained()
