@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.calls import Call
+from relieve_py.calls import Call, Mode
 from relieve_py.lanes import Queues
 from relieve_py.table import Unread
 
@@ -26,6 +26,7 @@ class Backlog:
                 raise ValueError(f"max_pending must be at least 1, not {max_pending!r}")
         _check_policy(when_full)
         self.max_pending = max_pending
+        self.bounded = max_pending is not None
         self.when_full = when_full
         self.waiting = Queues()
         self.unread = Unread()  # events in waiting
@@ -60,16 +61,18 @@ class Backlog:
         ``how`` is what to do when it is full; None: what ``when_full`` says.
         """
         how = self.when_full if how is None else how
-        drops = self.full and how in ("drop_oldest", "drop_newest")
+        drops = self.bounded and self.full and how in ("drop_oldest", "drop_newest")
         self.submitted += 1
         self.waiting.add(call)
-        self.unread.add(call)
+        if call.mode is Mode.EVENT:
+            self.unread.add(call)
         if drops:
             self.dropped += 1
             victim = self.waiting.least(oldest=how == "drop_oldest")
             self.drop(victim)
             return victim
-        self.most_queued = max(self.most_queued, self.waiting.count)
+        if self.waiting.count > self.most_queued:
+            self.most_queued = self.waiting.count
         return None
 
     def goes(self, call: Call) -> None:

@@ -17,7 +17,7 @@ from relieve_py.interruptions import raised_by_handler
 from relieve_py.policies import RetryPolicy
 from relieve_py.reducing import StreamInside
 from relieve_py.replies import Reply
-from relieve_py.serializers import Payload, Serializer, cannot_send, decode, encode
+from relieve_py.serializers import Payload, Serializer, cannot_send, decode, encode, encode_call
 from relieve_py.strands import Strand
 from relieve_py.streams import Items, Stream
 from relieve_py.supervisor import Supervisor, Timer
@@ -198,7 +198,7 @@ class Call:
         else:
             call = (self.method, self.id, self.created_at, args, kwargs)
             try:
-                payload = serializer.encode(call)
+                payload = encode_call(serializer, call, args, kwargs)
             except EncodeError:
                 raise
             except StreamInside:

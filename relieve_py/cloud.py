@@ -21,6 +21,7 @@ from relieve_py.policies import RetryPolicy, retry_policy
 from relieve_py.remote import Bound, Remote, call_options
 from relieve_py.replies import Reply, fail_after
 from relieve_py.scaling import Scaler
+from relieve_py.serializers import Serializer
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
@@ -62,11 +63,12 @@ class CloudWorker(Remote, Worker):
             _check_elastic(limits, chooser)
         self._scaler: Scaler | None = None
         self._dispatcher = Dispatcher(self, chooser, Backlog(max_pending, when_full))
-        self._intake = Intake(self._dispatcher)
-        self._options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
+        self._call_options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
         self._starting = locks.new()  # owner: the first caller, who starts the tasks
         self._templates = list(tasks)
+        self._serializer: Serializer | None = None  # of its members; None: there are none
         super().__init__(*tasks, name=name, watch=watch)
+        self._intake = Intake(self._dispatcher, self.emitter.strand)
         # By way of the I/O thread: the collector may run this in the middle of a lock.
         weakref.finalize(self, shared().post_from_finalizer, self._dispatcher.close).atexit = False
         if limits is not None:
@@ -90,8 +92,7 @@ class CloudWorker(Remote, Worker):
 
     def _joined(self, task: Task) -> None:
         self._dispatcher.joined(task)
-        if self._scaler is not None:
-            self._scaler.tasks_changed()
+        self._members_changed()
 
     def _succeeded(self, old: Task, new: Task) -> Reply:
         self._templates = [cast(CallableTask, new) if task is old else task for task in self._templates]
@@ -99,6 +100,11 @@ class CloudWorker(Remote, Worker):
 
     def _left(self, task: Task) -> None:
         self._dispatcher.left(task)
+        self._members_changed()
+
+    def _members_changed(self) -> None:
+        first = next(iter(self), None)
+        self._serializer = first._core.serializer if first is not None else None
         if self._scaler is not None:
             self._scaler.tasks_changed()
 
@@ -164,17 +170,13 @@ class CloudWorker(Remote, Worker):
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
         self._must_be_mine()
-        first = next(iter(self), None)
-        if first is None:
+        serializer = self._serializer
+        if serializer is None:
             raise NotRunning(f"worker {self.name!r} has no tasks")
-        serializer = first._core.serializer
         call.encode(serializer, args, kwargs)
-        self._start_if_new()
+        if self._dispatcher.rosters.all.new:
+            self._start_all()
         return self._intake.submit(call, serializer)
-
-    @property
-    def _call_options(self) -> CallOptions:
-        return self._options
 
     def _exported(self) -> Iterable[str]:
         return sorted({name for task in self for name in task.exports})
@@ -216,16 +218,16 @@ class CloudWorker(Remote, Worker):
         if not any(task._core.address == address for task in self):
             there = ", ".join(sorted({task._slot.script for task in self})) or "none"
             raise KeyError(f"worker {self.name!r} has no task of script {script!r}; its scripts are: {there}")
-        return Scripted(self, call_options(self._options, script=address))
+        return Scripted(self, call_options(self._call_options, script=address))
 
     # -- start and stop ----------------------------------------------------------------------------
 
-    def _start_if_new(self) -> None:
-        if self._dispatcher.rosters.all.new:
-            with self._starting:
-                tasks = list(self)
-                if tasks and all(task.state is State.NEW for task in tasks):
-                    self.start().mark_seen()
+    def _start_all(self) -> None:
+        """Unless somebody does, or has done."""
+        with self._starting:
+            tasks = list(self)
+            if tasks and all(task.state is State.NEW for task in tasks):
+                self.start().mark_seen()
 
     def start(self) -> Reply:
         """Start the tasks that are not running. The Reply gives the worker once all are ready, or raises StartError."""
@@ -318,11 +320,11 @@ class Scripted(Bound):
     def send(self, name: str, *args: Any) -> Reply:
         """Send the strategy's next task of this script an event. The Reply gives that task. Raises EncodeError."""
         call = new_event(name)
-        call.script = self._options.script
+        call.script = self._call_options.script
         return self._worker._send(call, args)
 
     def _tasks(self) -> list[Task]:
-        return [task for task in self._worker if task._core.address == self._options.script]
+        return [task for task in self._worker if task._core.address == self._call_options.script]
 
     def _exported(self) -> Iterable[str]:
         return sorted({name for task in self._tasks() for name in task.exports})

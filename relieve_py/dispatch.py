@@ -42,8 +42,11 @@ class Dispatcher:
         self._pumper: object = None  # stands for the one that dispatches
         self._pump_again = False  # another wanted to, meanwhile
         self._in_hand: list[Call] = []  # what it has taken out and not given to a task yet
+        self._keeps = False  # the worker
         self._in_vain = False  # calls wait, and no task was found for any since one was last looked at
-        self._stopping = self._flushing = False  # no new calls are taken: after stop(), after flush()
+        self._stopping = self._flushing = False  # after stop(), after flush()
+        self.refuses = False
+        """True when no new calls are taken."""
         self.paused = False  # no call is given to a task
         self._pressure = Pressure()
         self.on_wait: Callable[[], object] | None = None  # called when a call has to wait for a task
@@ -75,9 +78,11 @@ class Dispatcher:
         """Under the lock: have the worker kept while a call is open. One that is paused goes on for nobody."""
         worker = self._found()
         if worker is not None:
-            if self.backlog.out or (not self.paused and (self.backlog.waiting or self.delays)):
+            if self.backlog.out or (not self.paused and (self.backlog.waiting.count or self.delays)):
                 _kept[id(worker)] = worker
+                self._keeps = True
             else:
+                self._keeps = False
                 _kept.pop(id(worker), None)
 
     # -- members -----------------------------------------------------------------------------------
@@ -125,10 +130,10 @@ class Dispatcher:
         if call.reply.fail(error) and call.mode is not Mode.EVENT:
             self.tally.has_failed()
 
-    @property
-    def refuses(self) -> bool:
-        """True when no new calls are taken."""
-        return self._stopping or self._flushing
+    def _refuse(self, stopping: bool, flushing: bool) -> None:
+        """Under the lock: take no new calls, for these reasons; neither: take them."""
+        self._stopping, self._flushing = stopping, flushing
+        self.refuses = stopping or flushing
 
     @property
     def at_rest(self) -> bool:
@@ -246,10 +251,17 @@ class Dispatcher:
 
     # -- dispatch ----------------------------------------------------------------------------------
 
-    def came(self, call: Call) -> None:
-        """A call was queued: give it to a task, unless there is none for those that came before it."""
-        if not self._in_vain or call.mode is Mode.EVENT:
-            self.pump()
+    def came(self, call: Call) -> bool:
+        """Under the lock: a call was queued. True when it has to be looked whether a task takes it: not when there was
+        none for those that came before it, nor when another looks, who will look again."""
+        if not self._keeps:
+            self.keep()
+        if self._in_vain and call.mode is not Mode.EVENT:
+            return False
+        if self._pumper is not None:
+            self._pump_again = True
+            return False
+        return True
 
     def pump(self) -> None:
         """Give waiting calls to tasks, as far as there is room."""
@@ -462,7 +474,7 @@ class Dispatcher:
         """Calls are taken from now on."""
         self.chooser.open()
         with self.mutex:
-            self._stopping = self._flushing = False
+            self._refuse(False, False)
 
     def pause(self) -> None:
         """No call is given to a task from now on; they wait."""
@@ -475,7 +487,8 @@ class Dispatcher:
         """Neither paused nor flushed any more."""
         locks.refuse_if_mine(self.mutex)
         with self.mutex:
-            self.paused = self._flushing = self._in_vain = False
+            self.paused = self._in_vain = False
+            self._refuse(self._stopping, False)
             self.keep()
         self.pump()
 
@@ -483,7 +496,8 @@ class Dispatcher:
         """No new call is taken from now on; settle the reply with the worker when it has no open calls."""
         locks.refuse_if_mine(self.mutex)
         with self.mutex:
-            self._flushing, self.paused = True, False
+            self.paused = False
+            self._refuse(self._stopping, True)
             self.lock.notify_all()  # who waits for room is refused
         self.pump()
         self.drain(reply)
@@ -492,7 +506,7 @@ class Dispatcher:
         """No call is taken from now on, and what waits fails with Stopped."""
         locks.refuse_if_mine(self.mutex)
         with self.mutex:
-            self._stopping = True
+            self._refuse(True, self._flushing)
             waiting = [*self.delays.take_all(), *self.backlog.take_all()]
             self.keep()
             self._somebody_left()

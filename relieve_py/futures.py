@@ -31,13 +31,14 @@ class LateFuture(Future[Any]):
     """Whoever wants to know of its end adds a waker. It has no done-callbacks: how these run is the subclass's."""
 
     _gate: threading.Condition | None = None
+    _state = "PENDING"
+    _result: Any = None
+    _exception: BaseException | None = None
     _waiters: list[Any]  # of concurrent.futures.wait() and as_completed(); once there is a gate
     _wakers: list[Callable[[], object]] | None = None
 
     def __init__(self) -> None:  # instead of that of the base class
-        self._state = "PENDING"
-        self._result: Any = None
-        self._exception: BaseException | None = None
+        """There is nothing to note before it is over."""
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]

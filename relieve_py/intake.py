@@ -11,7 +11,7 @@ from relieve_py.events import Dropped
 from relieve_py.interruptions import raised_by_handler
 from relieve_py.replies import Reply
 from relieve_py.serializers import Serializer
-from relieve_py.strands import must_not_wait, under_a_loop
+from relieve_py.strands import Strand, must_not_wait, under_a_loop
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 
@@ -19,7 +19,8 @@ from relieve_py.supervisor import shared
 class Intake:
     """The way into one worker's queue. Methods may be called from any thread."""
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, strand: Strand) -> None:
+        self._strand = strand  # of the worker
         self._dispatcher = dispatcher
         self._backlog = dispatcher.backlog
 
@@ -28,7 +29,10 @@ class Intake:
         ``when_full`` says. Raises what a policy of the user raises, too, and CalledFromHandler."""
         locks.refuse_if_mine(self._dispatcher.mutex)
         try:
-            return self._submit(call, serializer)
+            reply = self._submit(call, serializer)
+            if (self._backlog.bounded or self._backlog.unread.events) and self._backlog.crowded:
+                self._say_full(reply)
+            return reply
         except BaseException as error:
             if not isinstance(error, Exception) or raised_by_handler(error):
                 self._dispatcher.mend()
@@ -37,17 +41,16 @@ class Intake:
     def _submit(self, call: Call, serializer: Serializer) -> Reply | Stream:
         if call.mode is Mode.EVENT and self._backlog.unread.full and not must_not_wait():
             self._wait_for_slack()
-        how, reply = None, None
-        while reply is None:
-            if self._backlog.full and not self._dispatcher.refuses:
-                how = self._what_to_do(call, serializer)
-                if how == "wait" and not under_a_loop():
-                    shared().help_until(self._may_go_on, None)
-            reply = self._take(call, how, serializer)
-        self._dispatcher.came(call)
-        if self._backlog.crowded and isinstance(reply, Reply):
-            reply.full = self._dispatcher.note_full()
+        how = None
+        while (reply := self._take(call, how, serializer)) is None:
+            how = self._what_to_do(call, serializer)
+            if how == "wait" and not under_a_loop():
+                shared().help_until(self._may_go_on, None)
         return reply
+
+    def _say_full(self, reply: Reply | Stream) -> None:
+        if isinstance(reply, Reply):
+            reply.full = self._dispatcher.note_full()
 
     def _may_go_on(self) -> bool:
         return not self._backlog.full or self._dispatcher.refuses
@@ -65,24 +68,27 @@ class Intake:
 
     def _take(self, call: Call, how: str | None, serializer: Serializer) -> Reply | Stream | None:
         """Queue a call, or refuse it. None when there is no room, and it is not decided what is to be done then."""
-        dispatcher, victim = self._dispatcher, None
+        dispatcher, victim, is_news = self._dispatcher, None, False
         with dispatcher.mutex:
-            if self._backlog.full and not dispatcher.refuses:
+            if self._backlog.bounded and self._backlog.full and not dispatcher.refuses:
                 if how is None:
                     return None
                 self._make_room(how)
-            reply = call.make_reply(self._dispatcher.worker.emitter.strand)
+            reply = call.make_reply(self._strand)
             call.home = call.carrier = dispatcher
             call.made_at = shared().now()
             refused = dispatcher.refuses
             if not refused:
                 victim = self._backlog.add(call, how)
-                dispatcher.keep()
-                call.await_turn(shared())
+                is_news = dispatcher.came(call)
+                if call.queue_timeout is not None:
+                    call.await_turn(shared())
         if refused:
             call.reply.fail(dispatcher.refusal())
         if victim is not None:
             self._drop(victim, serializer)
+        if is_news:
+            dispatcher.pump()
         return reply
 
     def _make_room(self, how: str) -> None:

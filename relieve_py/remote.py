@@ -26,10 +26,8 @@ class Remote(ABC):
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
         """Encode and send it. Raises EncodeError."""
 
-    @property
-    @abstractmethod
-    def _call_options(self) -> CallOptions:
-        """What holds for calls that say nothing else."""
+    _call_options: CallOptions
+    """What holds for calls that say nothing else."""
 
     @abstractmethod
     def _exported(self) -> Iterable[str]:
@@ -41,7 +39,7 @@ class Remote(ABC):
         Without a method it is the default function; the name of something that is no function gives its value. Raises
         EncodeError for arguments that cannot be sent.
         """
-        return cast(Reply, self._submit(Call(Mode.GET, _name(method), self._call_options), args, kwargs))
+        return self._submit(Call(Mode.GET, _name(method), self._call_options), args, kwargs)  # type: ignore[return-value]
 
     def call(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Reply:
         """Do: a Reply of None that settles once the child has accepted the call.
@@ -185,14 +183,10 @@ class Bound(Remote):
 
     def __init__(self, remote: Remote, options: CallOptions) -> None:
         self._remote = remote
-        self._options = options
+        self._call_options = options
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
         return self._remote._submit(call, args, kwargs)
-
-    @property
-    def _call_options(self) -> CallOptions:
-        return self._options
 
     def _exported(self) -> Iterable[str]:
         return self._remote._exported()

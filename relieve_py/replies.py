@@ -31,17 +31,22 @@ class Reply(LateFuture):
     is logged.
     """
 
-    _seen = True  # as long as it is not made
+    _what = "it"  # when it is no call's
+    _call: Call | None = None  # until this is settled
+    _id: int | None = None
+    _method: str | None = None
+    _seen = False
     _opening: locks.Lock = None  # owner: the thread that decodes what came
 
     def __init__(self, call: Call | None, strand: Strand, what: str = "it") -> None:
-        super().__init__()
-        self._what = what  # when it is no call's
-        self._call = call  # until this is settled
-        self._id = call.id if call is not None else None
-        self._method = call.method if call is not None else None
+        # Not by way of the base classes, and nothing that is so for all of them: each call makes one.
+        if call is not None:
+            self._call = call
+            self._id = call.id
+            self._method = call.method
+        else:
+            self._what = what
         self._strand = strand
-        self._seen = False
         self._made_in = copies.here
 
     full = False
@@ -125,7 +130,8 @@ class Reply(LateFuture):
 
     def _invoke_callbacks(self) -> None:
         self._call = self.keeps = None
-        super()._invoke_callbacks()
+        if self._wakers is not None:
+            super()._invoke_callbacks()
 
     # -- for the caller ----------------------------------------------------------------------------
 
@@ -146,6 +152,11 @@ class Reply(LateFuture):
 
     def result(self, timeout: float | None = None) -> Any:
         """The value, waiting up to ``timeout`` seconds. Raises the call's error, CallCancelled, or TimeoutError."""
+        if self._state == FINISHED:
+            result = self._result  # looked at first: once that is opened, there is an error or none
+            if type(result) is not Encoded and self._exception is None:
+                self._seen = True
+                return result
         if not self.done():
             timeout = self._read(timeout)
         error = self._outcome(timeout)

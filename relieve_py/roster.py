@@ -28,6 +28,8 @@ class Roster:
         self._starting: dict[int, Task] = {}
         self._asleep: dict[int, Task] = {}
         self._new: dict[int, Task] = {}
+        self.new = False
+        """True when no task was ever started. Asked for each call."""
 
     def join(self, task: Task) -> None:
         """A task was added."""
@@ -42,6 +44,7 @@ class Roster:
             group.pop(id(task), None)
         self._for_calls.discard(task)
         self._for_events.discard(task)
+        self._see_if_new()
 
     def members(self) -> list[Task]:
         """In the order in which they joined."""
@@ -57,8 +60,12 @@ class Roster:
         _put(self._starting, task, state is State.STARTING)
         _put(self._asleep, task, state in _SLEEPING)
         _put(self._new, task, state is State.NEW)
+        self._see_if_new()
         self._for_calls.look(task, member[1])
         self._for_events.look(task, member[1])
+
+    def _see_if_new(self) -> None:
+        self.new = len(self._new) == len(self._members) > 0
 
     def candidates(self, call: Call) -> Candidates[Task]:
         """Those that could take the call now, or that it may wait for."""
@@ -83,11 +90,6 @@ class Roster:
     def hopeless(self) -> bool:
         """True when no task takes calls now or later."""
         return not self._accepting
-
-    @property
-    def new(self) -> bool:
-        """True when no task was ever started."""
-        return len(self._new) == len(self._members) > 0
 
     @property
     def coming(self) -> int:

@@ -160,6 +160,16 @@ class PickleSerializer:
             arriving.fds = None
 
 
+def encode_call(
+    serializer: Serializer, call: tuple[Any, ...], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Payload:
+    """``serializer.encode(call)``, which has these arguments, and atoms. Most calls have atoms as arguments, too: they
+    refer to nothing, and hold nothing that has to be looked for."""
+    if not kwargs and type(serializer) is PickleSerializer and _ATOMS.issuperset(map(type, args)):
+        return Payload(pickle.dumps(call, 5))
+    return serializer.encode(call)
+
+
 class JsonSerializer:
     """json: plain data only; nothing that arrives is ever executed. Tuples arrive as lists."""
 

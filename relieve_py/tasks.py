@@ -10,7 +10,7 @@ import weakref
 from typing import Any, ClassVar, Self, Unpack, cast
 
 from relieve_py import plugins
-from relieve_py.calls import DEFAULTS, Call, CallOptions, Mode
+from relieve_py.calls import DEFAULTS, Call, Mode
 from relieve_py.core import Core, Target
 from relieve_py.entering import Entered
 from relieve_py.errors import AlreadyRunning
@@ -310,6 +310,7 @@ class CallableTask(Remote, Task):
 
     _program = False
     _default_restart = RestartPolicy()
+    _call_options = DEFAULTS
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
         if self.state is State.NEW:
@@ -318,10 +319,6 @@ class CallableTask(Remote, Task):
         reply = call.make_reply(self.emitter.strand)
         self._slot.traffic.submit(call)
         return reply
-
-    @property
-    def _call_options(self) -> CallOptions:
-        return DEFAULTS
 
     def _exported(self) -> tuple[str, ...]:
         return self.exports
