@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from relieve_py.answers import Encoded
 from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
-from relieve_py.calls import Call, Mode, result_of
+from relieve_py.calls import BUNDLE, CALL, CHUNK, EVENT, GET, STREAM, Call, result_of
 from relieve_py.chunking import Chunking
 from relieve_py.endings import Endings, Owner
 from relieve_py.errors import ProtocolError
@@ -27,13 +27,14 @@ from relieve_py.wire import Frame, Kind
 LATER = object()  # the call has left the child, and whether it has ended is decided elsewhere
 
 _ANSWERS_TO = {
-    Mode.GET: frozenset({Kind.RESULT, Kind.ERROR, Kind.MISSING}),
-    Mode.CALL: frozenset({Kind.ACCEPTED, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.EVENT: frozenset({Kind.DELIVERED}),
-    Mode.CHUNK: frozenset({Kind.RESULT, Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
-    Mode.BUNDLE: frozenset({Kind.RESULT, Kind.ITEM, Kind.ERROR}),
+    GET: frozenset({Kind.RESULT, Kind.ERROR, Kind.MISSING}),
+    CALL: frozenset({Kind.ACCEPTED, Kind.END, Kind.ERROR, Kind.MISSING}),
+    STREAM: frozenset({Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
+    EVENT: frozenset({Kind.DELIVERED}),
+    CHUNK: frozenset({Kind.RESULT, Kind.ITEM, Kind.END, Kind.ERROR, Kind.MISSING}),
+    BUNDLE: frozenset({Kind.RESULT, Kind.ITEM, Kind.ERROR}),
 }
+_RESULT = int(Kind.RESULT)  # to look up a member of an enum takes a while
 _ANSWERS = frozenset().union(*_ANSWERS_TO.values())
 
 
@@ -97,12 +98,13 @@ class Answering:
         call = self._table.sent.get(frame.number)
         if call is not None and kind not in _ANSWERS_TO[call.mode]:
             raise ProtocolError(f"what was sent as {call.mode.name} was answered by a frame of kind {kind}")
+        if kind == _RESULT:  # as most are
+            self._over(call, frame, self._give, True)
+            return True
         match kind:
-            case Kind.RESULT:
-                self._over(call, frame, self._give, True)
             case Kind.ITEM | Kind.ACCEPTED:
                 self._underway(call, frame)
-            case Kind.ERROR if call is not None and call.mode >= Mode.CHUNK:
+            case Kind.ERROR if call is not None and call.mode >= CHUNK:
                 progress = self._chunking.progress(frame.number)
                 self._over(call, frame, functools.partial(self._break_off, progress))
             case Kind.ERROR:
@@ -157,7 +159,7 @@ class Answering:
 
     def _give(self, call: Call, frame: Frame) -> None:
         """What it returned; of a batch, its last outcomes."""
-        if call.mode is Mode.GET:
+        if call.mode is GET:
             call.reply.settle(self._encoded(frame, call))
         else:
             assert isinstance(call, Batch)

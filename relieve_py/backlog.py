@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import EVENT, Call
 from relieve_py.lanes import Queues
 from relieve_py.table import Unread
 
@@ -64,7 +64,7 @@ class Backlog:
         drops = self.bounded and self.full and how in ("drop_oldest", "drop_newest")
         self.submitted += 1
         self.waiting.add(call)
-        if call.mode is Mode.EVENT:
+        if call.mode is EVENT:
             self.unread.add(call)
         if drops:
             self.dropped += 1

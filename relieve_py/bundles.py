@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py.batch import Batch, Conclusion, Deed, Outcomes, Ran
-from relieve_py.calls import DEFAULTS, Call, Mode
+from relieve_py.calls import BUNDLE, DEFAULTS, GET, Call
 from relieve_py.outcomes import Sealed, outcomes_of
 from relieve_py.serializers import Payload
 from relieve_py.supervisor import shared
@@ -22,7 +22,7 @@ def may_travel_with_others(call: Call) -> bool:
     """Whether it is a plain question: what has a time limit, gives a stream, or is large travels by itself."""
     payload = call.payload
     return (
-        call.mode is Mode.GET
+        call.mode is GET
         and call.timeout is None
         and not call.feeds
         and not payload.buffers
@@ -41,7 +41,7 @@ class Bundle(Batch):
     __slots__ = ("_settle_these", "_tally", "calls")
 
     def __init__(self, calls: list[Call], settle: Callable[[list[Call], list[Any]], object], tally: Tally) -> None:
-        super().__init__(Mode.BUNDLE, None, DEFAULTS, len(calls))
+        super().__init__(BUNDLE, None, DEFAULTS, len(calls))
         self.calls = calls
         self._settle_these = settle
         self._tally = tally

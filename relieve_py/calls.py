@@ -58,6 +58,10 @@ class Mode(enum.IntEnum):
     """Those of many calls."""
 
 
+GET, CALL, STREAM, EVENT, CHUNK, BUNDLE = Mode
+"""The same by themselves: to look up a member of an enum takes a while."""
+
+
 class Carrier(Protocol):
     """Where a call waits or runs: who can cancel it, and read the channel for it."""
 
@@ -101,7 +105,7 @@ class Home(Protocol):
 
 def by_home(calls: list[Call]) -> list[tuple[Home, list[Call]]]:
     """Those of each home, in their order."""
-    homes = dict.fromkeys(call.home for call in calls)
+    homes = dict.fromkeys([call.home for call in calls])
     if len(homes) == 1:  # most often
         return [(home, calls) for home in homes if home is not None]
     return [(home, [call for call in calls if call.home is home]) for home in homes if home is not None]
@@ -193,7 +197,7 @@ class Call:
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the arguments, encoded. Raises EncodeError that names the part that cannot be sent, or the limit."""
-        if self.mode is Mode.EVENT:
+        if self.mode is EVENT:
             payload = encode(serializer, (self.method, args), args=args)
         else:
             call = (self.method, self.id, self.created_at, args, kwargs)
@@ -212,7 +216,7 @@ class Call:
 
     def make_reply(self, strand: Strand) -> Reply | Stream:
         """The caller's handle, made once the call is sure to be submitted."""
-        if self.mode is Mode.STREAM:
+        if self.mode is STREAM:
             self.reply = Items()
             return Stream(self, self.reply)
         self.reply = Reply(self, strand)

@@ -10,7 +10,7 @@ from typing import Any
 from relieve_py import locks
 from relieve_py.backlog import Backlog
 from relieve_py.bundles import may_travel_with_others
-from relieve_py.calls import Call, Carrier, Mode
+from relieve_py.calls import EVENT, Call, Carrier
 from relieve_py.choosing import Chooser
 from relieve_py.delays import Delays
 from relieve_py.elastic import Elasticity
@@ -127,7 +127,7 @@ class Dispatcher:
 
     def _fail(self, call: Call, error: RelieveError) -> None:
         """A call has failed before it was with a task, or between two tries."""
-        if call.reply.fail(error) and call.mode is not Mode.EVENT:
+        if call.reply.fail(error) and call.mode is not EVENT:
             self.tally.has_failed()
 
     def _refuse(self, stopping: bool, flushing: bool) -> None:
@@ -256,7 +256,7 @@ class Dispatcher:
         none for those that came before it, nor when another looks, who will look again."""
         if not self._keeps:
             self.keep()
-        if self._in_vain and call.mode is not Mode.EVENT:
+        if self._in_vain and call.mode is not EVENT:
             return False
         if self._pumper is not None:
             self._pump_again = True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from relieve_py import locks
 from relieve_py.backlog import ANSWERS
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import EVENT, Call
 from relieve_py.dispatch import Dispatcher
 from relieve_py.errors import WorkerFull
 from relieve_py.events import Dropped
@@ -39,7 +39,7 @@ class Intake:
             raise
 
     def _submit(self, call: Call, serializer: Serializer) -> Reply | Stream:
-        if call.mode is Mode.EVENT and self._backlog.unread.full and not must_not_wait():
+        if call.mode is EVENT and self._backlog.unread.full and not must_not_wait():
             self._wait_for_slack()
         how = None
         while (reply := self._take(call, how, serializer)) is None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import attrs
 
-from relieve_py.calls import Call, CallOptions, Mode
+from relieve_py.calls import CALL, GET, STREAM, Call, CallOptions
 from relieve_py.chunks import Chunk
 from relieve_py.mapping import Map
 from relieve_py.piping import Pipe
@@ -39,18 +39,18 @@ class Remote(ABC):
         Without a method it is the default function; the name of something that is no function gives its value. Raises
         EncodeError for arguments that cannot be sent.
         """
-        return self._submit(Call(Mode.GET, _name(method), self._call_options), args, kwargs)  # type: ignore[return-value]
+        return self._submit(Call(GET, _name(method), self._call_options), args, kwargs)  # type: ignore[return-value]
 
     def call(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Reply:
         """Do: a Reply of None that settles once the child has accepted the call.
 
         What the function raises later is an ``error`` event, and a log record when nobody listens. Raises EncodeError.
         """
-        return cast(Reply, self._submit(Call(Mode.CALL, _name(method), self._call_options), args, kwargs))
+        return cast(Reply, self._submit(Call(CALL, _name(method), self._call_options), args, kwargs))
 
     def stream(self, method: str | None = None, /, *args: Any, **kwargs: Any) -> Stream:
         """The items of what the function returns or yields, sync or async, with backpressure. Raises EncodeError."""
-        return cast(Stream, self._submit(Call(Mode.STREAM, _name(method), self._call_options), args, kwargs))
+        return cast(Stream, self._submit(Call(STREAM, _name(method), self._call_options), args, kwargs))
 
     def map(
         self,
@@ -90,7 +90,7 @@ class Remote(ABC):
 
     def _submit_item(self, method: str | None) -> Callable[[Any], Reply]:
         def submit(item: Any) -> Reply:
-            return cast(Reply, self._submit(Call(Mode.GET, method, self._call_options), (item,), {}))
+            return cast(Reply, self._submit(Call(GET, method, self._call_options), (item,), {}))
 
         return submit
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import EVENT, Call
 from relieve_py.lifecycle import State
 from relieve_py.strategies import Candidates
 from relieve_py.tasks import Task
 
-_SLEEPING = (State.NEW, State.ASLEEP)
+_READY, _SLEEPING = State.READY, (State.NEW, State.ASLEEP)  # to look up a member of an enum takes a while
 
 
 class Roster:
@@ -69,7 +69,7 @@ class Roster:
 
     def candidates(self, call: Call) -> Candidates[Task]:
         """Those that could take the call now, or that it may wait for."""
-        return self._for_events if call.mode is Mode.EVENT else self._for_calls
+        return self._for_events if call.mode is EVENT else self._for_calls
 
     @property
     def size(self) -> int:
@@ -159,15 +159,15 @@ def _put(group: dict[int, Task], task: Task, yes: bool) -> None:
 
 
 def _runs(task: Task) -> bool:
-    return task._slot.life.state is State.READY
+    return task._slot.life.state is _READY
 
 
 def _reads(task: Task) -> bool:
     slot = task._slot
-    return slot.life.state is State.READY and slot.life.forced is None and not slot.traffic.table.unread.full
+    return slot.life.state is _READY and slot.life.forced is None and not slot.traffic.table.unread.full
 
 
 def _has_room(task: Task) -> bool:
     slot = task._slot
     traffic: Any = slot.traffic
-    return slot.life.state is State.READY and traffic.table.room > 0 and not traffic.closed
+    return slot.life.state is _READY and traffic.table.room > 0 and not traffic.closed

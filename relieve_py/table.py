@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable
 
-from relieve_py.calls import Call, Mode
+from relieve_py.calls import EVENT, Call
 from relieve_py.lanes import Lanes
 
 EVENTS_AHEAD = 1000
@@ -40,13 +40,13 @@ class Unread:
 
     def add(self, call: Call) -> None:
         """One more, if it is an event."""
-        if call.mode is Mode.EVENT:
+        if call.mode is EVENT:
             self.events += 1
             self.nbytes += len(call.payload)
 
     def remove(self, call: Call) -> None:
         """It was read, or will never be."""
-        if call.mode is Mode.EVENT:
+        if call.mode is EVENT:
             self.events -= 1
             self.nbytes -= len(call.payload)
 
@@ -81,7 +81,7 @@ class CallTable:
 
     def put_sent(self, call: Call) -> None:
         """A new call or event, which is sent at once."""
-        if call.mode is Mode.EVENT:
+        if call.mode is EVENT:
             self.unread.add(call)
         self.begin(call)
 
@@ -90,7 +90,7 @@ class CallTable:
         if not self.waiting.count:
             return None
         call = self.waiting.first()
-        if call.mode is not Mode.EVENT and (self.running >= self.concurrency or busy):
+        if call.mode is not EVENT and (self.running >= self.concurrency or busy):
             return None
         self.begin(call)
         self.waiting.pop()  # behind that: see ``mend``
@@ -116,7 +116,7 @@ class CallTable:
         """Count the call as sent, under the next number of this channel."""
         call.number = next(self._numbers)
         self.sent[call.number] = call
-        self.running += call.mode is not Mode.EVENT
+        self.running += call.mode is not EVENT
 
     def abandon(self, call: Call) -> int:
         """Nobody waits for this sent call any more, but it holds its place until the child is done with it.
@@ -124,7 +124,7 @@ class CallTable:
         Returns its number, or 0 when there is nothing to interrupt: it is not with the child, or it is an event.
         """
         number = call.number
-        if not number or self.sent.get(number) is not call or call.mode is Mode.EVENT:
+        if not number or self.sent.get(number) is not call or call.mode is EVENT:
             return 0
         self.sent[number] = None
         call.number = 0
@@ -138,7 +138,7 @@ class CallTable:
         del self.sent[number]
         if call is not None:
             call.number = 0
-            if call.mode is Mode.EVENT:
+            if call.mode is EVENT:
                 self.unread.remove(call)
                 return call
         self.running -= 1
@@ -162,7 +162,7 @@ class CallTable:
         for sent in self.sent.values():
             if sent is not None:
                 self.waiting.remove(sent)
-        self.running = sum(1 for call in self.sent.values() if call is None or call.mode is not Mode.EVENT)
+        self.running = sum(1 for call in self.sent.values() if call is None or call.mode is not EVENT)
         self.unread.count([*self.waiting, *(call for call in self.sent.values() if call is not None)])
 
     def drop(self, call: Call) -> bool:
@@ -181,15 +181,13 @@ class CallTable:
 
     def blames(self, begun: int) -> bool:
         """True when a call had begun that is not over: then that is what died."""
-        return any(
-            number <= begun and (call is None or call.mode is not Mode.EVENT) for number, call in self.sent.items()
-        )
+        return any(number <= begun and (call is None or call.mode is not EVENT) for number, call in self.sent.items())
 
     def lose(self, begun: int) -> tuple[list[Call], list[Call]]:
         """The child is gone: the calls that had begun, and those that never did, each in the order they were sent."""
         sent = [(number, call) for number, call in sorted(self.sent.items()) if call is not None]
-        started = [call for number, call in sent if number <= begun or call.mode is Mode.EVENT]
-        untouched = [call for number, call in sent if number > begun and call.mode is not Mode.EVENT]
+        started = [call for number, call in sent if number <= begun or call.mode is EVENT]
+        untouched = [call for number, call in sent if number > begun and call.mode is not EVENT]
         self.sent.clear()
         self.running = self.finished = 0
         self._numbers = itertools.count(1)

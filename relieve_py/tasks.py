@@ -29,6 +29,7 @@ from relieve_py.streams import Stream
 from relieve_py.waiters import Waiters
 
 _logger = logging.getLogger("relieve_py")
+_NEW = State.NEW  # to look up a member of an enum takes a while
 
 
 class Task(Entered, Listening):
@@ -313,7 +314,7 @@ class CallableTask(Remote, Task):
     _call_options = DEFAULTS
 
     def _submit(self, call: Call, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Reply | Stream:
-        if self.state is State.NEW:
+        if self._slot.life.state is _NEW:
             self._core.encode_now()
         call.encode(self._core.serializer, args, kwargs)
         reply = call.make_reply(self.emitter.strand)

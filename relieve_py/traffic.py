@@ -10,7 +10,7 @@ from relieve_py.answering import LATER, Answering
 from relieve_py.batch import Batch
 from relieve_py.blackbox import Progress
 from relieve_py.bundles import Bundle, calls_of, may_travel_with_others
-from relieve_py.calls import Call, Mode, by_home
+from relieve_py.calls import BUNDLE, CHUNK, EVENT, Call, by_home
 from relieve_py.chunking import Chunking
 from relieve_py.deadlines import Deadlines
 from relieve_py.delays import Delays
@@ -30,6 +30,9 @@ from relieve_py.table import CallTable
 from relieve_py.tally import BATCH, Tally
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
+
+_READY = State.READY  # to look up a member of an enum takes a while
+_CALL_FRAME, _EVENT_FRAME = int(Kind.CALL), int(Kind.EVENT)
 
 
 class Traffic:
@@ -104,7 +107,7 @@ class Traffic:
                 call.carrier = self
                 if call.home is None:
                     call.home = self
-                if self._life.state is State.READY and self._may_go(call):
+                if self._life.state is _READY and self._may_go(call):
                     if company:
                         self._send_in_company(call, company, after)
                     else:
@@ -160,7 +163,7 @@ class Traffic:
 
     def _may_go(self, call: Call) -> bool:
         """Under the lock: whether a new call can be sent at once. No event waits for a child that runs calls."""
-        if call.mode is Mode.EVENT:
+        if call.mode is EVENT:
             return self._life.forced is None
         return not self.table.waiting.count and self.table.running < self.table.concurrency and not self.closed
 
@@ -196,7 +199,7 @@ class Traffic:
         with self._lock:
             if self._life.accepts:
                 self.table.requeue(calls)
-                if self._life.state is not State.READY:  # it may have gone to sleep meanwhile
+                if self._life.state is not _READY:  # it may have gone to sleep meanwhile
                     self._host.carry_out(self._life.wake(self._supervisor.now()), after)
                 self._pump(after)
             else:
@@ -217,7 +220,7 @@ class Traffic:
 
     def _pump(self, after: Deeds) -> None:
         """Under the lock: send what may be sent."""
-        while self._life.state is State.READY and self._life.forced is None and self.table.waiting.count:
+        while self._life.state is _READY and self._life.forced is None and self.table.waiting.count:
             closed = self.closed
             if self.appetite > 1 and not closed and self.table.running < self.table.concurrency:
                 company = self.table.company(self.appetite, may_travel_with_others)
@@ -273,18 +276,18 @@ class Traffic:
             return
         if call.turn_timer is not None:
             call.await_turn_no_more()
-        if self._upkeep.on and mode is not Mode.EVENT:
+        if self._upkeep.on and mode is not EVENT:
             self._upkeep.given()
-        if self._host.guard is not None and mode is not Mode.EVENT:
+        if self._host.guard is not None and mode is not EVENT:
             self._host.guard.attend()
-        self._line.post(call.payload.to_frame(Kind.EVENT if mode is Mode.EVENT else Kind.CALL, call.number, mode))
+        self._line.post(call.payload.to_frame(_EVENT_FRAME if mode is EVENT else _CALL_FRAME, call.number, mode))
         if call.home is not self:  # of a worker
             self._line.attend_always()
         now = self._now()
         if not call.sent_at:
             call.sent_at = now
             call.made_at = call.made_at or now  # it did not wait
-        if mode is Mode.CHUNK or mode is Mode.BUNDLE:
+        if mode is CHUNK or mode is BUNDLE:
             assert isinstance(call, Batch)
             self._chunking.watch(call)
         elif call.timeout is not None:
@@ -374,9 +377,9 @@ class Traffic:
             self._at_hand = call
             table.finish(frame.number)
             if call is not None:
-                if well and call.mode < Mode.EVENT:
+                if well and call.mode < EVENT:
                     self._count(call)
-                elif call.mode is Mode.EVENT and table.unread.slack:
+                elif call.mode is EVENT and table.unread.slack:
                     self._slack.notify_all()
             if self._deadlines.timers:
                 self._deadlines.forget(frame.number)
