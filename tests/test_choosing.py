@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -136,3 +137,48 @@ def test_only_a_strategy_that_does_not_look_at_calls_chooses_for_several(
         assert (len(chosen) < 40) is alike
         assert len(set(chosen)) == len(chosen)
         assert sum(task.stats().done for task in worker) == 40
+
+
+# -- what a strategy is told -----------------------------------------------------------------------
+
+
+class Counts(RoundRobin):
+    """Goes by which calls begin and end."""
+
+    trusted = indexed = alike = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told = Counter[str]()
+
+    def start(self, task: Any, call: Any) -> None:
+        self.told["start"] += 1
+
+    def end(self, task: Any, call: Any) -> None:
+        self.told["end"] += 1
+
+
+@pytest.mark.parametrize("strategy", [Counts(), Asks(lambda tasks, call: tasks[0])])
+def test_a_strategy_that_hears_is_told_of_each_call_and_another_of_none(strategy: Any) -> None:
+    with Simulation(exports=echo), CloudWorker(CallableTask("x.py"), size=2, strategy=strategy) as worker:
+        ends = count_of(worker._dispatcher.chooser, "_tell")
+        for _ in range(2):  # the second time they travel together
+            assert [reply.result() for reply in [worker.get(None, n) for n in range(100)]] == [*range(100)]
+        worker.drain().result()
+        if isinstance(strategy, Counts):
+            assert strategy.told == {"start": 200, "end": 200}
+        else:
+            assert not ends
+
+
+def count_of(what: Any, name: str) -> list[Any]:
+    """What that method of it is called with from now on."""
+    seen: list[Any] = []
+    method = getattr(what, name)
+
+    def noted(*args: Any) -> Any:
+        seen.append(args)
+        return method(*args)
+
+    setattr(what, name, noted)
+    return seen

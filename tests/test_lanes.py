@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+
 import attrs
 from hypothesis import given
 from hypothesis import strategies as st
@@ -19,8 +22,12 @@ def in_turn(calls: list[Call]) -> list[Call]:
     return sorted(calls, key=lambda call: -call.priority)
 
 
+def has_not(priority: int, call: Call) -> bool:
+    return call.priority != priority
+
+
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["add", "add", "pop", "back", "remove", "least", "clear"]), st.integers(-2, 3)),
+    st.tuples(st.sampled_from(["add", "add", "pop", "take", "back", "remove", "least", "clear"]), st.integers(-2, 3)),
     max_size=60,
 )
 
@@ -37,6 +44,12 @@ def test_every_history_keeps_the_order(steps: list[tuple[str, int]]) -> None:
             assert lanes.first() is model[0]
             assert lanes.pop() is model[0]
             out.append(model.pop(0))
+        elif step == "take":
+            fits = functools.partial(has_not, number)
+            fitting = list(itertools.takewhile(fits, model))[:3]
+            lanes.take(3, fits, out)
+            assert out[len(out) - len(fitting) :] == fitting
+            model = model[len(fitting) :]
         elif step == "back":
             lanes.put_back(out)
             model, out = in_turn([*out, *model]), []
@@ -93,7 +106,7 @@ def test_the_heads_are_the_first_of_each_script_in_the_order_of_their_turns() ->
 @given(
     st.lists(
         st.tuples(
-            st.sampled_from(["add", "add", "take", "back", "least", "clear"]),
+            st.sampled_from(["add", "add", "take", "several", "back", "least", "clear"]),
             st.integers(-1, 1),
             st.sampled_from([None, None, "a", "b"]),
         ),
@@ -112,6 +125,10 @@ def test_queues_are_lanes_that_know_nothing_of_each_other(steps: list[tuple[str,
             out.append(model.pop(number % len(model)))
             assert queues.remove(out[-1])
             assert not queues.remove(out[-1])
+        elif step == "several":
+            queues.take(script, 2, lambda call: True, out)
+            assert out[len(out) - len(model[:2]) :] == model[:2]
+            models[script] = model[2:]
         elif step == "back":
             queues.put_back(out)
             for address in {call.script for call in out}:

@@ -25,6 +25,7 @@ from relieve_py.serializers import (
     decode,
     decode_frame,
     encode,
+    encode_call,
 )
 from relieve_py.wire import Frame, Kind
 
@@ -51,6 +52,12 @@ plain = st.recursive(
 @given(objects)
 def test_pickle_gives_equal_objects(obj: Any) -> None:
     assert round_trip(obj) == obj
+
+
+@given(st.lists(objects, max_size=4).map(tuple), st.dictionaries(st.text(max_size=5), scalars, max_size=1))
+def test_a_call_arrives_whatever_its_arguments_are(args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    call = ("method", 1, 0.5, args, kwargs)
+    assert PICKLE.decode(encode_call(PICKLE, call, args, kwargs)) == call
 
 
 @given(plain)

@@ -81,3 +81,27 @@ def nothing_is_left(remote: Any, others: list[Any], mark: Callable[[], tuple[int
         pytest.fail(f"something hangs after an exception at {where}")
     stats = remote.stats()
     assert (stats.running, stats.queued) == (0, 0), where
+
+
+@pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt])
+def test_what_a_handler_raises_while_many_are_given_out_has_none_run_twice(
+    error: type[BaseException], tmp_path: Path
+) -> None:
+    with marks(tmp_path / "marks") as mark, a_worker() as worker:
+        for reply in [worker.get("mark", *mark()) for _ in range(100)]:
+            reply.result(T)  # it is known how short they are: from now on they travel together
+        for number in itertools.count(0 if error is TimeoutError else 1, 3):
+            worker.pause()
+            others = [worker.get("mark", *mark()) for _ in range(20)]
+            moment, alarm = Moment(number, error("of the program")), None
+            try:
+                with moment:
+                    worker.resume()
+            except error as raised:
+                alarm = raised
+            if moment.where is None:
+                break
+            assert alarm is moment.error or moment.dropped, f"swallowed at {moment.where}"
+            worker.resume()
+            nothing_is_left(worker, others, mark, moment.where)
+    assert number > 50
