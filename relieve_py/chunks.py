@@ -12,7 +12,7 @@ from relieve_py.calls import Call, CallOptions, Mode, take_ids
 from relieve_py.errors import DecodeError
 from relieve_py.interruptions import raised_by_handler
 from relieve_py.itemwise import Refused
-from relieve_py.outcomes import ATOMS, Sealed, outcomes_of
+from relieve_py.outcomes import ATOMS, PLAIN, Sealed, head_of, outcomes_of
 from relieve_py.rate import Rate
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
@@ -142,6 +142,11 @@ class Part:
         self._outcomes = outcomes
         self._skip = skip
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether all outcomes are known to be values that need no further look."""
+        return not isinstance(self._outcomes, list) and head_of(self._outcomes).form == PLAIN
+
     def open(self) -> list[Any]:
         """The outcomes: values, and Refused for those that failed. Code of the user may run in here. Raises DecodeError
         when nothing of it can be understood."""
@@ -153,7 +158,7 @@ class Part:
             raise DecodeError(f"results of {self._title} cannot be understood: {error}") from error
         if self._skip:
             found = found[self._skip :]
-        if not ATOMS.issuperset(map(type, found)):
+        if not self.is_plain:
             found = [self._unsealed(outcome) for outcome in found]
         return found
 

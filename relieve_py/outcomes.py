@@ -14,7 +14,8 @@ from relieve_py.serializers import Payload
 ATOMS = frozenset({int, float, bool, str, bytes, complex, type(None)})
 """Types of values that cannot change once they are given, and are their own pickle. All others are encoded at once."""
 
-_SEVERAL, _SINGLE = 0, 1
+PLAIN, MIXED, SINGLE = range(3)
+"""What a message has: atoms; atoms and encoded outcomes; one that has buffers of its own."""
 _HEAD = struct.Struct("<BIIId")
 
 
@@ -52,10 +53,17 @@ class Several:
     def __init__(self, first: int) -> None:
         self.first = first
         self.values: list[Any] = []  # atoms, and what sealed() made
+        self._form = PLAIN
 
     def sealed(self, kind: int, payload: Payload) -> Any:
         """What stands for an encoded outcome among the values."""
         return (int(kind), bytes(payload.data), *map(bytes, payload.buffers))
+
+    def add(self, value: Any) -> None:
+        """The next one; an atom may as well be appended to the values."""
+        if type(value) is tuple:
+            self._form = MIXED
+        self.values.append(value)
 
     def pad(self, end: int) -> int:
         """The last one stands for all others up to ``end``, too; how many that are."""
@@ -65,17 +73,18 @@ class Several:
 
     def payload(self, end: int, failures: int = 0, seconds: float = 0.0) -> Payload:
         """The message."""
-        return Payload(_HEAD.pack(_SEVERAL, self.first, end, failures, seconds) + pickle.dumps(self.values, 5))
+        return Payload(_HEAD.pack(self._form, self.first, end, failures, seconds) + pickle.dumps(self.values, 5))
 
     def restart(self, first: int) -> None:
         """They were sent."""
         self.first = first
         self.values.clear()
+        self._form = PLAIN
 
 
 def single(index: int, value: Payload) -> Payload:
     """The child's side: the message of one outcome that has buffers or descriptors."""
-    head = _HEAD.pack(_SINGLE, index, index + 1, 0, 0.0)
+    head = _HEAD.pack(SINGLE, index, index + 1, 0, 0.0)
     return Payload(head + bytes(value.data), value.buffers, value.descriptors)
 
 
@@ -85,7 +94,7 @@ def head_of(payload: Payload) -> Head:
         head = Head(*_HEAD.unpack_from(payload.data))
     except struct.error:
         raise ProtocolError("a message with outcomes is too short") from None
-    if head.form not in (_SEVERAL, _SINGLE) or head.first > head.end:
+    if head.form not in (PLAIN, MIXED, SINGLE) or head.first > head.end:
         raise ProtocolError("a message with outcomes cannot be understood")
     return head
 
@@ -94,10 +103,10 @@ def outcomes_of(payload: Payload) -> list[Any]:
     """Of a message: values, Sealed ones, and Payloads. Raises what the pickle of a child can raise."""
     head = head_of(payload)
     body = memoryview(payload.data)[_HEAD.size :]
-    if head.form == _SINGLE:
+    if head.form == SINGLE:
         return [Payload(body, payload.buffers, payload.descriptors)]
     values: list[Any] = pickle.loads(body)
-    if tuple in set(map(type, values)):
+    if head.form == MIXED:
         values = [_unsealed(value) for value in values]
     if len(values) != head.end - head.first:
         raise ProtocolError(f"a message has {len(values)} outcomes of {head.end - head.first} items")

@@ -155,11 +155,9 @@ def chunk(items: list[object]) -> Chunk:
 
 def test_a_part_gives_values_and_errors_in_order() -> None:
     several = Several(0)
-    several.values += [
-        1,
-        several.sealed(Kind.RESULT, PICKLE.encode([2])),
-        several.sealed(Kind.ERROR, error_payload(PICKLE, KeyError(3))),
-    ]
+    several.add(1)
+    several.add(several.sealed(Kind.RESULT, PICKLE.encode([2])))
+    several.add(several.sealed(Kind.ERROR, error_payload(PICKLE, KeyError(3))))
     one, two, three = Part(chunk([1, 2, 3]), several.payload(3)).open()
     assert (one, two) == (1, [2])
     assert isinstance(three, Refused)

@@ -231,7 +231,7 @@ class Chunk:
             return
         self._child.outcomes[begin:end] = records
         self._used = self._child.page[ITEMS_BYTES] = end
-        self._kept.values.append(outcome)
+        self._kept.add(outcome)
 
     def _keep_large(self, index: int, outcome: Any, record: bytes) -> None:
         """There is no room for it: send what there is, and it, too, if it would never have room."""
@@ -239,7 +239,7 @@ class Chunk:
         if len(record) <= OUTCOMES:
             self._put(index, outcome, record)
         else:
-            self._kept.values.append(outcome)
+            self._kept.add(outcome)
             self._flush(index + 1)
 
     def _flush(self, end: int) -> None:

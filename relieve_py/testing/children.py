@@ -421,7 +421,7 @@ class SimulatedChild(Source):
 
     def _keep(self, kind: Kind, payload: Payload | None) -> None:
         outcome = self._kept.sealed(kind, payload or Payload(b""))
-        self._kept.values.append(outcome)
+        self._kept.add(outcome)
         records = self.progress.records + pickle.dumps(outcome, 5)
         self.progress = self.progress._replace(done=self.progress.done + 1, records=records)
 

@@ -151,7 +151,7 @@ class Code:
             except Exception as error:
                 failures += 1
                 outcome = kept.sealed(Kind.ERROR, self.failure(error))
-            kept.values.append(outcome)
+            kept.add(outcome)
             records += pickle.dumps(outcome, 5)
             child.progress = Progress(index + 1, 0, index + 1, records)
         return Kind.RESULT, kept.payload(len(kept.values), failures, self._scheduler.now() - began)
