@@ -6,9 +6,10 @@ import asyncio
 import itertools
 import time
 from collections import deque
-from collections.abc import AsyncIterable, Callable, Iterable, Sized
+from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sized
+from operator import length_hint
 from types import GeneratorType
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from relieve_py import copies, locks
 from relieve_py.chunks import Pace, Part
@@ -90,6 +91,32 @@ class _Landing:
         wake()
 
 
+class _Loop(itertools.chain[Any], Streamed):
+    """What a ``for`` reads a map by: plain results that are at hand come without a line of Python for each.
+
+    What is at hand stays the map's own, so it makes no difference by which of these, or by ``next()``, it is read. When
+    this raises an error of an item, more can be read.
+    """
+
+    close: Callable[[], None]
+    """That of the map, for a generator that reads from this and is closed."""
+
+
+class _OneByOne:
+    """The part of a loop in which a result has to be waited for, or looked at. It ends when that is not so."""
+
+    def __init__(self, results: Map) -> None:
+        self._results = results
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        if self._results.has_plain():
+            raise StopIteration
+        return next(self._results)
+
+
 class Map(Reading, Streamed):
     """The results of a ``map``. Leaving it early, or ``close()``, cancels the calls that are in flight."""
 
@@ -115,16 +142,39 @@ class Map(Reading, Streamed):
         self._return_exceptions = return_exceptions
         self._made_in = copies.here
         self._flight: deque[Lot] = deque()  # in the order of the items
-        self._at_hand: deque[Any] = deque()  # results that came together with those before
+        # Results that came together. One of the two is empty.
+        self._plain: Iterator[Any] = iter([])
+        self._at_hand: deque[Any] = deque()
         self._read = 0  # results that the reader has, when there is none at hand
         self._landing = _Landing()
         self._ended: BaseException | Any | None = None  # _END, or the error of the source, once it is used up
 
     # -- sync --------------------------------------------------------------------------------------
 
+    def __iter__(self) -> Iterator[Any]:
+        loop = _Loop.from_iterable(iter(self._next_part, None))
+        assert isinstance(loop, _Loop)
+        loop.close = self.close
+        return loop
+
+    def _next_part(self) -> Iterator[Any] | None:
+        """What a loop reads next; None at the end."""
+        if self.has_plain():
+            return self._plain
+        if self._ended is _END and not self._at_hand and not self._flight:
+            return None
+        return _OneByOne(self)
+
+    def has_plain(self) -> bool:
+        """Whether the next results are at hand, and can be given as they are."""
+        return length_hint(self._plain) > 0
+
     def __next__(self) -> Any:
         if not self._at_hand:
-            self._have_more_at_hand()
+            if not self.has_plain():
+                self._have_more_at_hand()
+            for result in self._plain:
+                return result
         result = self._at_hand.popleft()
         return self._given(result) if type(result) is Refused else result
 
@@ -133,7 +183,7 @@ class Map(Reading, Streamed):
         if self._is_async:
             raise TypeError("the items come from an async iterable: use 'async for'")
         try:
-            while not self._at_hand:
+            while self._nothing_at_hand():
                 while self._ended is None and len(self._flight) < self._limit():
                     self._take_off(self._next_items())
                 if not self._flight:
@@ -157,7 +207,7 @@ class Map(Reading, Streamed):
 
     async def __anext__(self) -> Any:
         try:
-            while not self._at_hand:
+            while self._nothing_at_hand():
                 while self._ended is None and len(self._flight) < self._limit():
                     self._take_off(await self._next_item() if self._is_async else self._next_items())
                 if not self._flight:
@@ -166,6 +216,8 @@ class Map(Reading, Streamed):
         except BaseException as error:
             self._end_if_interrupted(error)
             raise
+        for result in self._plain:
+            return result
         return self._given(self._at_hand.popleft())
 
     async def _next_item(self) -> list[Any]:
@@ -197,6 +249,9 @@ class Map(Reading, Streamed):
         return self._flight.popleft()
 
     # -- both --------------------------------------------------------------------------------------
+
+    def _nothing_at_hand(self) -> bool:
+        return not (self._at_hand or self.has_plain())
 
     def _limit(self) -> int:
         return max(1, self._width()) * AHEAD
@@ -265,8 +320,12 @@ class Map(Reading, Streamed):
             self._go_on_with([Lot(*follower) for follower in given.followers])
             if given.ran[0]:
                 self._pace.ran(*given.ran)
-            self._at_hand.extend(given.open())
-            self._read += len(self._at_hand)
+            found = given.open()
+            self._read += len(found)
+            if len(found) > 1 and given.is_plain:
+                self._plain = iter(found)
+            else:  # large ones, and others' objects, are let go of one by one
+                self._at_hand.extend(found)
         except (Exception, CallCancelled) as error:
             if raised_by_handler(error):
                 raise
@@ -293,6 +352,8 @@ class Map(Reading, Streamed):
         """Take no more items, and cancel the calls in flight."""
         self._ended = _END
         self._at_hand.clear()
+        for _ in self._plain:
+            pass
         _cancel(self._flight)
         if isinstance(self._source, GeneratorType):  # a file or the like is the user's to close
             self._source.close()

@@ -10,9 +10,6 @@ from typing import Any, Self
 class Reading(Iterator[Any], AsyncIterator[Any]):
     """An iterator of both kinds. Leaving a ``with`` or ``async with`` block closes it."""
 
-    def __iter__(self) -> Self:
-        return self
-
     def __aiter__(self) -> Self:
         return self
 

@@ -7,6 +7,7 @@ import gc
 import itertools
 import random
 import threading
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
@@ -18,10 +19,13 @@ from relieve_py.calls import DEFAULTS
 from relieve_py.chunks import Chunk, Part
 from relieve_py.errors import CallCancelled, TaskDied
 from relieve_py.mapping import AHEAD, Map
+from relieve_py.outcomes import Several
 from relieve_py.replies import Reply
 from relieve_py.serializers import PickleSerializer
 from relieve_py.strands import Strand
 from relieve_py.supervisor import shared
+from relieve_py.telling import error_payload
+from relieve_py.wire import Kind
 
 
 class Calls:
@@ -480,3 +484,120 @@ def test_a_chunk_whose_items_have_gone_elsewhere_gives_nothing(unordered: bool) 
     mapped = Map(lambda item: None, range(7), lambda: 1, unordered, False, submit)  # type: ignore[arg-type,return-value]
     mapped._pace.next_size = lambda read: 5  # type: ignore[method-assign]
     assert sorted(mapped) == list(range(7))
+
+
+# -- items that came together, read by loops -------------------------------------------------------
+
+
+class Fives:
+    """Five items travel together; an item gives itself, or what is said, or raises that."""
+
+    def __init__(self, **given: Any) -> None:
+        self.given = {int(item[1:]): value for item, value in given.items()}
+        self.chunks: list[Reply] = []
+        self.open = 100
+        """How many chunks are answered; those behind them stay in flight."""
+
+    def submit(self, items: list[Any]) -> Reply:
+        chunk = Chunk("f", DEFAULTS, items)
+        chunk.encode(PickleSerializer(), (), {})
+        reply = chunk.make_reply(Strand())
+        assert isinstance(reply, Reply)
+        self.chunks.append(reply)
+        if len(self.chunks) <= self.open:
+            several = Several(0)
+            for item in items:
+                several.add(self.outcome(several, self.given.get(item, item)))
+            reply.settle(Part(chunk, several.payload(len(items))))
+        return reply
+
+    def outcome(self, several: Several, value: Any) -> Any:
+        if isinstance(value, Exception):
+            return several.sealed(Kind.ERROR, error_payload(PickleSerializer(), value))
+        return value if isinstance(value, int) else several.sealed(Kind.RESULT, PickleSerializer().encode(value))
+
+    def map(self, items: Any, unordered: bool = False) -> Map:
+        mapped = Map(lambda item: None, items, lambda: 1, unordered, False, self.submit)  # type: ignore[arg-type,return-value]
+        mapped._pace.next_size = lambda read: 5  # type: ignore[method-assign]
+        return mapped
+
+
+def test_it_makes_no_difference_by_which_loop_a_map_is_read() -> None:
+    mapped = Fives(_7=[7]).map(range(30))
+    first, got = iter(mapped), []
+    for value in mapped:
+        got.append(value)
+        if value == 2:
+            break
+    got += [next(mapped), next(first), *itertools.islice(mapped, 1), next(first), next(mapped), next(first)]
+    other = iter(mapped)
+    for value in other:
+        got.append(value)
+        if value in (11, 14):
+            got += [next(first), next(mapped)]
+    assert got == [*range(7), [7], *range(8, 30)]
+    assert [*first, *other, *mapped] == []
+    with pytest.raises(StopIteration):
+        next(mapped)
+
+
+@pytest.mark.parametrize("wrong", range(7))
+def test_a_loop_goes_on_after_an_error(wrong: int) -> None:
+    loop = iter(Fives(**{f"_{wrong}": ValueError(wrong)}).map(range(12)))
+    got: list[int] = []
+    with pytest.raises(ValueError, match=str(wrong)):
+        got.extend(iter(loop.__next__, None))
+    assert list(loop) == list(range(wrong + 1, 12))
+
+
+def test_a_loop_over_a_map_that_is_closed_ends() -> None:
+    mapped = Fives().map(range(30))
+    loop = iter(mapped)
+    assert [next(loop), next(loop)] == [0, 1]
+    mapped.close()
+    assert list(loop) == list(mapped) == list(iter(mapped)) == []
+
+
+def test_an_error_of_the_source_comes_out_of_a_loop_once() -> None:
+    def source() -> Iterator[int]:
+        yield from range(7)
+        raise OSError("the source broke")
+
+    loop, got = iter(Fives().map(source())), []
+    with pytest.raises(OSError, match="the source broke"):
+        got.extend(value for value in loop)
+    assert list(loop) == []
+
+
+def test_a_loop_that_is_left_cancels_what_is_in_flight() -> None:
+    fives = Fives()
+    fives.open = 1
+    for value in fives.map(itertools.repeat(1)):
+        if value:
+            break
+    settle_io()
+    assert len(fives.chunks) == 2
+    assert fives.chunks[1].cancelled()
+
+
+def test_a_generator_that_is_closed_closes_the_map_that_it_reads() -> None:
+    fives = Fives()
+    fives.open = 1
+    mapped = fives.map(itertools.repeat(1))
+
+    def read() -> Iterator[int]:
+        yield from mapped
+
+    reading = read()
+    assert next(reading) == 1
+    reading.close()  # type: ignore[attr-defined]
+    assert fives.chunks[1].cancelled()
+    assert list(mapped) == []
+
+
+def test_results_that_are_no_plain_values_are_let_go_of_as_they_are_read() -> None:
+    mapped = Fives(**{f"_{n}": {n} for n in range(5)}).map(range(5))
+    loop = iter(mapped)
+    first = weakref.ref(next(loop))
+    assert first() is None
+    assert next(loop) == {1}
