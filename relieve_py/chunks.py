@@ -21,6 +21,9 @@ from relieve_py.wire import Kind
 AIM = 0.01
 """Seconds that a chunk is to take. Less: more time lost between chunks; more: results come in larger lumps, and the
 last chunks of a map leave other tasks idle for longer."""
+LAST = 16
+"""What part of that a chunk takes at least, however few items are left. More: the last chunks end closer together;
+less: there are fewer of them, and each costs a message."""
 
 
 class Pace:
@@ -34,8 +37,12 @@ class Pace:
 
     def next_size(self, read: int) -> int:
         """For the next chunk, when the reader has read so many results."""
-        ahead = read // 4 if self._left is None else self._left  # a source without length may have no end
-        return max(1, min(self._rate.size, ahead // (2 * max(1, self._width()))))
+        shares = 2 * max(1, self._width())
+        if self._left is None:  # a source without length may have no end
+            share = read // 4 // shares
+        else:
+            share = min(self._left, max(self._left // shares, self._rate.size // LAST))
+        return max(1, min(self._rate.size, share))
 
     def sent(self, items: int, nbytes: int | None = None) -> None:
         """A chunk was sent, of so many bytes; None: its items travel by themselves."""

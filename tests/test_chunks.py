@@ -63,16 +63,21 @@ def test_it_shrinks_when_items_become_slow() -> None:
     assert changing.next_size(0) == 1
 
 
-def test_the_last_items_are_shared_out() -> None:
+@pytest.mark.parametrize(
+    ("seconds", "first", "last"), [(10 * AIM, 10, [1, 1, 1, 1]), (AIM, 25, [6, 6, 6, 1]), (0.0, 100, [100])]
+)
+def test_the_last_items_are_shared_out_but_not_in_chunks_that_take_no_time(
+    seconds: float, first: int, last: list[int]
+) -> None:
     ending = pace(100, width=2)
     for _ in range(5):
-        ending.ran(100, 0.0)
+        ending.ran(100, seconds)
     sizes = []
     while sum(sizes) < 100:
         sizes.append(ending.next_size(0))
         ending.sent(sizes[-1], 1)
-    assert sizes[0] == 25
-    assert sizes[-4:] == [1] * 4
+    assert sizes[0] == first
+    assert sizes[-4:] == last
     assert sum(sizes) == 100
 
 
