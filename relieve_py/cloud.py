@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+import threading
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, cast
 
-from relieve_py import locks
 from relieve_py.backlog import Backlog
 from relieve_py.calls import Call, CallOptions, PendingCall
 from relieve_py.choosing import Chooser
@@ -64,7 +64,7 @@ class CloudWorker(Remote, Worker):
         self._scaler: Scaler | None = None
         self._dispatcher = Dispatcher(self, chooser, Backlog(max_pending, when_full))
         self._call_options = call_options(CallOptions(), retries=retry_policy(retries, RetryPolicy()))
-        self._starting = locks.new()  # owner: the first caller, who starts the tasks
+        self._starting = threading.RLock()  # owner: the first caller, who starts the tasks; never the I/O thread
         self._templates = list(tasks)
         self._serializer: Serializer | None = None  # of its members; None: there are none
         super().__init__(*tasks, name=name, watch=watch)
@@ -77,7 +77,7 @@ class CloudWorker(Remote, Worker):
 
     def _forget(self) -> None:
         super()._forget()
-        self._starting = locks.new()
+        self._starting = threading.RLock()
         self._dispatcher.forget()
 
     # -- members -----------------------------------------------------------------------------------

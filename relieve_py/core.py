@@ -37,26 +37,34 @@ class Core:
     def __init__(
         self, target: Target, options: TaskOptions, program: bool, default: RestartPolicy, startable: bool
     ) -> None:
+        _refuse_what_does_not_fit(options, program, startable)
         kind, script = kind_of(target)
-        if program and options.recycle.for_calls_only:
-            raise ValueError(
-                f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
-            )
-        if options.spares and (program or not startable):
-            raise ValueError("spares: a program would run in each of them; they are for a CallableTask")
         self.target = target
         self.found = kind, script
         self.address: Any = script if kind != "object" else id(target)  # equal for tasks of one script
         self.options = options
-        self.name = options.name or f"{_stem(kind, script)}-{next(_counter)}"
+        self.script = _stem(kind, script)
+        self.name = options.name or f"{self.script}-{next(_counter)}"
         self.voice = Voice(self.name)
         self.sampler = Sampler()
         self.tail = Tail(options.output.last)
-        self.script = _stem(kind, script)
         self.serializer: Serializer = plugins.serializer(options.serializer)
-        self._kind = kind
+        self.extra_containers: list[Any] = []
+        self.supervisor = shared()
         self._payload: Payload | None = None
-        plan = Plan(
+        launcher = plugins.launcher(options.launcher)
+        surroundings = self._surroundings(_preload(options, launcher, kind, target, script))
+        recipe = Recipe(launcher, self._plan(program), self._objects, surroundings)
+        policy = restart_policy(options.restart, default) if startable else NEVER
+        self.slot = self._slot(recipe, policy, startable)
+        farewell.at_exit()
+        warm = getattr(launcher, "warm", None)
+        if warm is not None and startable:
+            warm(surroundings.preload, surroundings.environment)
+
+    def _plan(self, program: bool) -> Plan:
+        (kind, script), options = self.found, self.options
+        return Plan(
             name=self.name,
             kind=kind,
             script=script,
@@ -70,9 +78,10 @@ class Core:
             line_buffered="stdout" in options.output.targets,
             log_level=options.log,
         )
-        launcher = plugins.launcher(options.launcher)
-        preload = _preload(options, launcher, kind, target, script)
-        surroundings = Surroundings(
+
+    def _surroundings(self, preload: Preload | None) -> Surroundings:
+        options = self.options
+        return Surroundings(
             env=options.env,
             threads=options.threads,
             output=options.output,
@@ -81,44 +90,36 @@ class Core:
             preload=preload,
             lend=options.limits.address_space is None and options.limits.open_files is None,
         )
-        policy = restart_policy(options.restart, default) if startable else NEVER
-        supervisor = self.supervisor = shared()
-        self.slot = Slot(
+
+    def _slot(self, recipe: Recipe, policy: RestartPolicy, startable: bool) -> Slot:
+        options, chance = self.options, self.supervisor.chance
+        life = Lifecycle(
+            self.name,
+            policy,
+            options.start_timeout,
+            options.kill_timeout,
+            chance,
+            options.heartbeat,
+        )
+        return Slot(
             self.voice,
-            supervisor,
-            Lifecycle(
-                self.name,
-                policy,
-                options.start_timeout,
-                options.kill_timeout,
-                supervisor.chance,
-                options.heartbeat,
-            ),
-            Recipe(
-                launcher,
-                plan,
-                self._objects,
-                surroundings,
-            ),
+            self.supervisor,
+            life,
+            recipe,
             self.serializer,
             self.voice.emitter.strand,
             startable,
-            Upkeep(options.recycle, supervisor.chance, options.busy_timeout),
+            Upkeep(options.recycle, chance, options.busy_timeout),
             options.limits,
             options.spares,
         )
-        self.extra_containers: list[Any] = []
-        farewell.at_exit()
-        warm = getattr(launcher, "warm", None)
-        if warm is not None and startable:
-            warm(preload, surroundings.environment)
 
     def _objects(self) -> Payload:
         """The user's objects for the child, encoded once. Raises EncodeError."""
         if self._payload is None:
             self._payload = encode_objects(
                 Objects(
-                    target=self.target if self._kind == "object" else None,
+                    target=self.target if self.found[0] == "object" else None,
                     args=self.options.args,
                     containers=(*self.extra_containers, *self.options.containers),
                     serializer=self.serializer,
@@ -129,6 +130,15 @@ class Core:
     def encode_now(self) -> None:
         """Encode the start arguments on this thread, so that what cannot be sent is told here."""
         self._objects()
+
+
+def _refuse_what_does_not_fit(options: TaskOptions, program: bool, startable: bool) -> None:
+    if program and options.recycle.for_calls_only:
+        raise ValueError(
+            f"recycle: {' and '.join(options.recycle.for_calls_only)} count calls, and a program serves none"
+        )
+    if options.spares and (program or not startable):
+        raise ValueError("spares: a program would run in each of them; they are for a CallableTask")
 
 
 def kind_of(target: Target) -> tuple[str, str]:

@@ -231,6 +231,11 @@ class Lifecycle:
         told = Emit("idle", Idle(task=self.name, pid=self.pid, seconds=idle))
         return [told, *self._leave_for(State.ASLEEP), *self._ask_stop(now + self.kill_timeout)]
 
+    @property
+    def sleeps(self) -> bool:
+        """Whether ``wake`` may change anything."""
+        return self.state in (State.NEW, State.ASLEEP, State.STOPPING)
+
     def wake(self, now: float) -> list[Instruction]:
         """There is work: a task that sleeps, or is about to, or was never started, has to have a child."""
         if self.state is State.NEW:

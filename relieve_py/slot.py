@@ -177,8 +177,9 @@ class Slot:
         return self._ask("start()", self._start_waiters, decide)
 
     def wake(self) -> None:
-        """There is work: a task that sleeps has to have a child."""
-        self.act(self.life.wake)
+        """There is work: a task that sleeps, or was never started, has to have a child."""
+        if self.life.sleeps:
+            self._perform(self.life.wake)
 
     def until_exit(self) -> Reply:
         """A Reply of the exit record of the last child: when there is none running and none will follow."""
@@ -235,8 +236,13 @@ class Slot:
             waiters.append(reply)
             return instructions
 
-        self.act(decided)
+        self._perform(decided)
         return reply
+
+    def _perform(self, decide: Callable[[float], list[Instruction]]) -> None:
+        """``act``, of which no signal handler sees the middle. Raises CalledFromHandler."""
+        locks.refuse_if_mine(self._lock)
+        self._supervisor.perform(lambda: self.act(decide))
 
     # -- instructions ------------------------------------------------------------------------------
 

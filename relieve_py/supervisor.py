@@ -45,6 +45,34 @@ class Timer:
         self.args = ()
 
 
+class _Errand:
+    """What one thread does while another waits for it."""
+
+    def __init__(self, deed: Callable[[], object]) -> None:
+        self._deed = deed
+        self._error: BaseException | None = None
+        self._is_done = locks.Bell()
+
+    def run(self) -> None:
+        try:
+            self._deed()
+        except BaseException as error:  # the other's, who has called
+            self._error = error
+        finally:
+            self._is_done()
+
+    def wait(self) -> None:
+        if not self._is_done.wait(locks.PATIENCE):
+            locks.refuse_if_inside()
+            self._is_done.wait(None)
+        error, self._error = self._error, None
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # no cycle through the traceback
+
+
 class Supervisor:
     """The I/O thread and what it watches. All methods may be called from any thread unless they say otherwise."""
 
@@ -114,6 +142,17 @@ class Supervisor:
         if not self._closed:
             self._posted.append((function, args))
             self._wake()
+
+    def perform(self, deed: Callable[[], object]) -> None:
+        """Do it now, and raise what it raises. The main thread has the I/O thread do it, and waits: signal handlers run
+        on the main thread alone, so that what one raises comes before it or behind it, never in the middle. For who has
+        no lock. Raises CalledFromHandler."""
+        if self._closed or not locks.on_main_thread():
+            deed()
+        else:
+            errand = _Errand(deed)
+            self.post(errand.run)
+            errand.wait()
 
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""

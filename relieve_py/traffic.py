@@ -102,6 +102,9 @@ class Traffic:
         after: Deeds = []
         lock = self._line.lock
         locks.refuse_if_mine(lock)
+        if self._life.state is not _READY and self._startable and self._life.sleeps:
+            self._supervisor.perform(lambda: self._submit_and_wake(call, company))
+            return
         try:
             with lock:
                 call.carrier = self
@@ -128,6 +131,16 @@ class Traffic:
         self._send_together(self.table.leave([call, *company]), after)
         self.table.left()
 
+    def _submit_and_wake(self, call: Call, company: tuple[Call, ...]) -> None:
+        """The same, where no signal handler raises: it takes a child, which is about to be launched."""
+        after: Deeds = []
+        with self._line.lock:
+            call.carrier = self
+            if call.home is None:
+                call.home = self
+            self._submit_later(call, company, after)
+        self._host.do(after)
+
     def _break_off(self, calls: tuple[Call, ...], after: Deeds) -> None:
         """A signal handler has raised in the middle of sending these, or of what had to be done then."""
         self._line.broke_off()
@@ -142,9 +155,7 @@ class Traffic:
 
     def _submit_later(self, call: Call, company: tuple[Call, ...], after: Deeds) -> None:
         """Under the lock: what cannot be sent at once, or not alone."""
-        if self._life.state is State.NEW and self._startable:
-            self._host.carry_out(self._life.start(self._supervisor.now()), after)
-        elif self._life.state in (State.ASLEEP, State.STOPPING):
+        if self._life.state is not State.READY and self._startable:
             self._host.carry_out(self._life.wake(self._supervisor.now()), after)
         if not self._life.accepts:
             for each in (call, *company):

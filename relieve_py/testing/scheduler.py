@@ -165,6 +165,10 @@ class Scheduler(Supervisor):
             raise RuntimeError("the simulation in which this task was made is over")
         self._posts.add(function, args)
 
+    def perform(self, deed: Callable[[], object]) -> None:
+        """Do it now: there is one thread."""
+        deed()
+
     def post_from_finalizer(self, function: Callable[..., object], *args: Any) -> None:
         """The same, for what has lost its last user, maybe after the simulation is over."""
         if not self.closed:

@@ -13,7 +13,7 @@ import pytest
 from moments import Moment
 from support import T, script
 
-from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy
+from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy, Stopped
 
 MARKING = script("marking.py")
 PATIENT = RestartPolicy(max_restarts=10_000, delay=0, max_delay=0)
@@ -67,6 +67,49 @@ def test_what_a_handler_raises_at_any_moment_costs_no_more_than_one_child(
             assert alarm is moment.error or moment.dropped, f"swallowed at {moment.where}"
             nothing_is_left(remote, others, mark, moment.where)
     assert number > 20
+
+
+LIVES: dict[str, Callable[[Any], object]] = {
+    "start": lambda remote: remote.start().result(T),
+    "first call": lambda remote: remote.get("same", 1).result(T),
+    "stop": lambda remote: remote.start().result(T) and remote.stop().result(T),
+    "kill": lambda remote: remote.start().result(T) and remote.kill().result(T),
+    "restart": lambda remote: remote.start().result(T) and remote.restart().result(T),
+}
+
+
+@pytest.mark.parametrize("deed", LIVES)
+@pytest.mark.parametrize("make", [a_task, a_worker])
+def test_what_a_handler_raises_while_something_starts_or_stops_leaves_it_to_be_stopped_and_started(
+    make: Any, deed: str
+) -> None:
+    LIVES[deed](first := make())  # what is imported at the first time is no moment
+    first.kill().result(T)
+    for number in itertools.count(0, 11):
+        remote, moment, alarm = make(), Moment(number, TimeoutError("of the program")), None
+        try:
+            with moment:
+                LIVES[deed](remote)
+        except TimeoutError as raised:
+            alarm = raised
+        if moment.where is None:
+            break
+        assert alarm is moment.error or moment.dropped, f"swallowed at {moment.where}"
+        can_be_stopped_and_started(remote, moment.where)
+    remote.kill().result(T)
+    assert number > 50
+
+
+def can_be_stopped_and_started(remote: Any, where: str) -> None:
+    try:
+        with contextlib.suppress(Stopped):  # it is stopping already
+            remote.restart().result(T)
+        remote.stop().result(T)
+        remote.start().result(T)
+        assert remote.get("same", where).result(T) == where
+        remote.kill().result(T)
+    except TimeoutError:
+        pytest.fail(f"something hangs after an exception at {where}")
 
 
 def nothing_is_left(remote: Any, others: list[Any], mark: Callable[[], tuple[int, str]], where: str) -> None:
