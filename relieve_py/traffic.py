@@ -155,7 +155,7 @@ class Traffic:
 
     def _submit_later(self, call: Call, company: tuple[Call, ...], after: Deeds) -> None:
         """Under the lock: what cannot be sent at once, or not alone."""
-        if self._life.state is not State.READY and self._startable:
+        if self._life.state is not _READY and self._startable:
             self._host.carry_out(self._life.wake(self._supervisor.now()), after)
         if not self._life.accepts:
             for each in (call, *company):
