@@ -112,9 +112,13 @@ class _OneByOne:
         return self
 
     def __next__(self) -> Any:
-        if self._results.has_plain():
+        results = self._results
+        if results._at_hand:
+            result = results._at_hand.popleft()
+            return results._given(result) if type(result) is Refused else result
+        if results._has_plain():
             raise StopIteration
-        return next(self._results)
+        return next(results)
 
 
 class Map(Reading, Streamed):
@@ -159,19 +163,19 @@ class Map(Reading, Streamed):
 
     def _next_part(self) -> Iterator[Any] | None:
         """What a loop reads next; None at the end."""
-        if self.has_plain():
+        if self._has_plain():
             return self._plain
         if self._ended is _END and not self._at_hand and not self._flight:
             return None
         return _OneByOne(self)
 
-    def has_plain(self) -> bool:
+    def _has_plain(self) -> bool:
         """Whether the next results are at hand, and can be given as they are."""
         return length_hint(self._plain) > 0
 
     def __next__(self) -> Any:
         if not self._at_hand:
-            if not self.has_plain():
+            if not self._has_plain():
                 self._have_more_at_hand()
             for result in self._plain:
                 return result
@@ -251,7 +255,7 @@ class Map(Reading, Streamed):
     # -- both --------------------------------------------------------------------------------------
 
     def _nothing_at_hand(self) -> bool:
-        return not (self._at_hand or self.has_plain())
+        return not (self._at_hand or self._has_plain())
 
     def _limit(self) -> int:
         return max(1, self._width()) * AHEAD

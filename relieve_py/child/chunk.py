@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import struct
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 
 NOTHING = Payload(b"")
+SMALL = 1 << 31
+"""Whole numbers below this, on either side of 0, have a pickle that is quickly made: opcode, four bytes, end."""
+_PACK_SMALL = struct.Struct("<cic").pack
 
 
 class ItemRequest(Request):
@@ -142,7 +146,7 @@ class Chunk:
     def _run(self, step: Any, items: Any) -> int:
         """How many have begun."""
         page, outcomes, number = self._child.page, self._child.outcomes, self._number
-        requests, kept, dumps = self._requests, self._kept, pickle.dumps
+        requests, kept, dumps, pack_small = self._requests, self._kept, pickle.dumps, _PACK_SMALL
         last: Any = NOTHING  # what the last record in the memory says
         expected = 1  # the place of the item behind that of the last record
         for place, item in enumerate(items, 1):
@@ -159,7 +163,8 @@ class Chunk:
                     last = NOTHING
                     self._keep(place - 1, value)
                     continue
-                record = dumps(value, 5)
+                is_small = type(value) is int and -SMALL <= value < SMALL
+                record = pack_small(b"J", value, b".") if is_small else dumps(value, 5)
                 begin = self._used  # from here on as _put() does, which would cost a quarter
                 end = begin + len(record)
                 if place != expected or end > OUTCOMES:
@@ -223,15 +228,16 @@ class Chunk:
         self._put(index, outcome, pickle.dumps(outcome, 5))
 
     def _put(self, index: int, outcome: Any, record: bytes) -> None:
-        more = self._kept.pad(index)
-        begin, records = self._used, again(more) + record if more else record
+        kept, begin, records = self._kept, self._used, record
+        if kept.first + len(kept.values) < index:
+            records = again(kept.pad(index)) + record
         end = begin + len(records)
         if end > OUTCOMES:
             self._keep_large(index, outcome, record)
             return
         self._child.outcomes[begin:end] = records
         self._used = self._child.page[ITEMS_BYTES] = end
-        self._kept.add(outcome)
+        kept.add(outcome)
 
     def _keep_large(self, index: int, outcome: Any, record: bytes) -> None:
         """There is no room for it: send what there is, and it, too, if it would never have room."""

@@ -145,7 +145,8 @@ def little_room() -> Iterator[None]:
 
 values = st.lists(
     st.sampled_from([None, None, None, True, "a", LONG, TOO_LONG, LARGE, [1], ValueError("none")])
-    | st.integers(0, 1 << 40),
+    | st.integers(-1 << 40, 1 << 40)
+    | st.sampled_from([-chunk.SMALL - 1, -chunk.SMALL, chunk.SMALL - 1, chunk.SMALL]),
     max_size=12,
 )
 
