@@ -11,6 +11,7 @@ import itertools
 import logging
 import os
 import random
+import sys
 import threading
 import time
 from collections import deque
@@ -49,16 +50,19 @@ class _Errand:
     """What one thread does while another waits for it."""
 
     def __init__(self, deed: Callable[[], object]) -> None:
-        self._deed = deed
+        self._deeds = [deed]  # until it is begun, or called off
+        self._over = False
         self._error: BaseException | None = None
         self._is_done = locks.Bell()
 
     def run(self) -> None:
         try:
-            self._deed()
+            if self._deeds:
+                self._deeds.pop()()
         except BaseException as error:  # the other's, who has called
             self._error = error
         finally:
+            self._over = True
             self._is_done()
 
     def wait(self) -> None:
@@ -71,6 +75,14 @@ class _Errand:
                 raise error
             finally:
                 del error  # no cycle through the traceback
+
+    def call_off(self) -> None:
+        """Whoever waited was interrupted: have it not done any more. If it is being done, wait for that a moment."""
+        try:
+            self._deeds.pop()
+        except IndexError:
+            if not self._over:
+                self._is_done.wait(locks.PATIENCE)
 
 
 class Supervisor:
@@ -147,12 +159,16 @@ class Supervisor:
         """Do it now, and raise what it raises. The main thread has the I/O thread do it, and waits: signal handlers run
         on the main thread alone, so that what one raises comes before it or behind it, never in the middle. For who has
         no lock. Raises CalledFromHandler."""
-        if self._closed or not locks.on_main_thread():
+        if self._closed or not locks.on_main_thread() or sys.is_finalizing():  # when other threads run no more
             deed()
-        else:
-            errand = _Errand(deed)
+            return
+        errand = _Errand(deed)
+        try:
             self.post(errand.run)
             errand.wait()
+        except BaseException:  # of a signal handler: whoever takes it that this was not done does it again
+            errand.call_off()
+            raise
 
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""

@@ -50,6 +50,36 @@ def test_posted_work_runs_on_the_thread_in_order(supervisor: Supervisor) -> None
     assert not supervisor.here
 
 
+def test_what_is_performed_is_done_and_raises_what_it_raises(supervisor: Supervisor) -> None:
+    where: list[bool] = []
+    supervisor.perform(lambda: where.append(supervisor.here))
+    assert where == [True]
+    with pytest.raises(KeyError, match="why"):
+        supervisor.perform(lambda: {}["why"])
+
+
+def test_what_a_handler_interrupts_before_it_was_begun_is_not_performed(
+    supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alarm(BaseException):
+        pass
+
+    go_on, done, post = threading.Event(), list[int](), supervisor.post
+
+    def post_and_raise(*args: Any) -> None:
+        post(*args)
+        raise Alarm
+
+    supervisor.post(go_on.wait, 10)
+    monkeypatch.setattr(supervisor, "post", post_and_raise)
+    with pytest.raises(Alarm):
+        supervisor.perform(lambda: done.append(1))
+    monkeypatch.undo()
+    go_on.set()
+    settle(supervisor)
+    assert not done
+
+
 def test_what_a_finalizer_posts_on_the_thread_that_is_about_to_sleep_is_done(
     supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
 ) -> None:

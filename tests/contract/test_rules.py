@@ -141,6 +141,24 @@ def test_rule_1_every_reply_settles_at_interpreter_exit(launcher: str, program: 
     assert "Traceback" not in err
 
 
+@pytest.mark.rule(1)
+@pytest.mark.parametrize("what", ["start", "stop", "kill", "restart"])
+def test_rule_1_nothing_waits_when_no_other_thread_runs_any_more(what: str, program: Program) -> None:
+    code = f"""
+        import builtins, sys, relieve_py
+        class Keeper:
+            def __init__(self):
+                self.task = relieve_py.CallableTask({KITCHEN!r})
+                self.task.get("echo", 1).result(20)
+            def __del__(self):
+                self.task.{what}()
+                print(sys.is_finalizing(), flush=True)
+        builtins.keeper = Keeper()
+    """
+    out, err = program(code).communicate(timeout=T)
+    assert out == "True\n", err
+
+
 # -- 2: what survives restarts ---------------------------------------------------------------------
 
 
