@@ -134,6 +134,8 @@ class Answering:
             self._settle_each(calls, outcomes, over)
         finally:  # also if a signal handler raises
             self._left_together(over)
+        for call in over:  # last: what was interrupted in here is found in its bundle
+            call.within = None
 
     def _settle_each(self, calls: list[Call], outcomes: list[Any], over: list[Call]) -> None:
         """Add those to ``over`` of which it is not decided later."""
@@ -142,6 +144,7 @@ class Answering:
             if kind is not Sealed and kind is not Payload:
                 call.reply.settle(outcome)
             elif self._settle_encoded(call, outcome) is LATER:
+                call.within = None
                 continue
             over.append(call)
 

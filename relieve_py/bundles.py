@@ -64,7 +64,7 @@ class Bundle(Batch):
 
     def _settle(self, outcomes: Outcomes, skip: int, end: int) -> Deed:
         found = (outcomes if isinstance(outcomes, list) else outcomes_of(outcomes))[skip:]
-        over = self._let_go(end - len(found), end)
+        over = self.calls[end - len(found) : end]  # in it until they are settled
         now = shared().now()
         for call, outcome in zip(over, found, strict=True):
             if type(outcome) is not Sealed or outcome.kind == Kind.RESULT:  # errors are counted when they are final
@@ -98,5 +98,6 @@ class Bundle(Batch):
 
 
 def calls_of(whole: Call) -> list[Call]:
-    """The calls of a bundle that are open, which are in it no more; or a call by itself."""
-    return whole.release(whole.taken)[0] if isinstance(whole, Bundle) else [whole]
+    """The calls of a bundle that are still in it: also those of which it was taken what they gave, and that were not
+    settled then. Or a call by itself."""
+    return [call for call in whole.calls if call.within is whole] if isinstance(whole, Bundle) else [whole]

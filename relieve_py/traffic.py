@@ -435,6 +435,7 @@ class Traffic:
     def answer_lost(self, whole: Call) -> None:
         """Of that call, or of those that travelled in it."""
         for call in calls_of(whole):
+            call.within = None
             if isinstance(call.reply, Reply) and call.reply.settled():
                 call.reply.tell()
             elif not call.reply.settled():
@@ -464,6 +465,8 @@ class Traffic:
             restarts = self._life.restarts
             if isinstance(call, Batch):
                 after.append(functools.partial(self._chunking.died, call, progress, exit, restarts))
+                if isinstance(call, Bundle):  # who settled some of its calls may have been interrupted
+                    after.append(functools.partial(self.answer_lost, call))
             else:
                 error = died(call, exit, restarts)
                 after.append(functools.partial(self._endings.failed, call, error, lost=True))

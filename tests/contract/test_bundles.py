@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 from support import T, heard, script
 
-from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, MethodNotFound, RetryPolicy, TaskDied
+from relieve_py import (
+    CallableTask,
+    CallCancelled,
+    CallTimeout,
+    CloudWorker,
+    MethodNotFound,
+    RelieveError,
+    RetryPolicy,
+    TaskDied,
+    chunking,
+)
 from relieve_py.blackbox import OUTCOMES
 from relieve_py.bundles import Bundle
 from relieve_py.traffic import Traffic
@@ -239,3 +249,36 @@ def test_a_copy_that_a_call_has_forked_runs_none_of_the_others(launcher: str, he
         got = together(task, held, [("forget_to_leave", (str(ran), n, "")) for n in range(8)])
     assert got == list(range(8))
     assert Counter(map(int, ran.read_text().split())) == Counter(range(8))
+
+
+def test_what_a_handler_raises_while_they_are_settled_leaves_none_open(
+    held: Held, gate: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alarm(BaseException):
+        pass
+
+    def interrupt(value: Any) -> bool:
+        raise Alarm
+
+    monkeypatch.setattr(chunking, "OVERDUE", 2 * T)  # nobody else gives what is done
+    with CallableTask(ITEMS) as task:
+        go_on, place = held(task), gate()
+        holding = heard(task, "holding")
+        first = task.get("hold", (-1, place.path))
+        others = [task.get("same", n) for n in range(8)]
+        go_on()
+        holding.wait(1)
+        monkeypatch.setattr(others[3], "settle", interrupt)
+
+        def over() -> bool:
+            place.open("go on")
+            return others[-1].done()
+
+        with pytest.raises(Alarm):  # as a caller of another call would, who waits in the main thread
+            task._slot._line.read_until(over, None)
+        assert [first.result(T), *(reply.result(T) for reply in others[:3])] == [-1, 0, 1, 2]
+        for reply in others[3:]:
+            with pytest.raises(RelieveError, match="signal handler"):
+                reply.result(T)
+        assert task.drain(T).result(T) is task
+        assert task.get("same", 1).result(T) == 1
