@@ -173,9 +173,11 @@ def call_options(base: CallOptions, **changes: Any) -> CallOptions:
 
 
 def _name(method: Any) -> str | None:
-    if method is not None and not isinstance(method, str):
+    if method is None or type(method) is str:
+        return method
+    if not isinstance(method, str):
         raise TypeError(f"a method is named by a string, not {method!r}")
-    return method
+    return str.__str__(method)  # without a class that the child may not be able to import
 
 
 class Bound(Remote):

@@ -243,3 +243,12 @@ def test_a_call_that_is_cancelled_while_its_answer_is_at_hand_leaves_once() -> N
         answering._over = over  # type: ignore[method-assign]
         assert worker._dispatcher.backlog.out == 0
         assert worker.get("module_name").result(T) == "kitchen"
+
+
+def test_a_method_that_is_named_by_an_object_of_another_class_is_that_of_the_same_name() -> None:
+    class Name(str):
+        """One that the child cannot import."""
+
+    with CallableTask(KITCHEN) as task:
+        assert task.get(Name("add"), 1).result(T) == 2
+        assert list(task.map(Name("add"), range(3))) == [1, 2, 3]
