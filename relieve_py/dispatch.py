@@ -237,7 +237,9 @@ class Dispatcher:
 
     def ended(self, calls: Sequence[Call], carrier: Carrier) -> None:
         """Calls have left their task."""
-        worker = self.worker  # which may be kept by these calls only
+        worker = self._found()  # which may be kept by these calls only
+        if worker is None:  # it is known of them, and of all others
+            return
         with self.mutex:
             known = [call for call in calls if self.backlog.returns(call)]
             if not known:
@@ -256,12 +258,15 @@ class Dispatcher:
         none for those that came before it, nor when another looks, who will look again."""
         if not self._keeps:
             self.keep()
-        if self._in_vain and call.mode is not EVENT:
+        if self._in_vain and call.mode is not EVENT and (call.script is None or not self._is_hopeless(call)):
             return False
         if self._pumper is not None:
             self._pump_again = True
             return False
         return True
+
+    def _is_hopeless(self, call: Call) -> bool:
+        return self.rosters.of(call.script).hopeless
 
     def pump(self) -> None:
         """Give waiting calls to tasks, as far as there is room."""

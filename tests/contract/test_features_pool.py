@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support import KITCHEN, Heard, T, script
+from support import KITCHEN, Heard, T, heard, script
 
 import relieve_py
 from relieve_py import (
     CallableTask,
     CloudWorker,
     ElasticSize,
+    NotRunning,
     PendingCall,
     QueueWorker,
     ScriptTask,
@@ -59,6 +60,21 @@ def test_several_scripts_in_one_pool() -> None:
     with Worker(CallableTask(KITCHEN, name="k"), CallableTask(script("task.py"), name="t")) as worker:
         assert worker.task("k").get("add", 1).result(T) == 2
         assert worker.task("t").get("data").result(T) == {"foo": "bar"}
+
+
+def test_a_call_for_a_script_that_nobody_serves_any_more_fails_while_others_wait(gate: Callable[[], Any]) -> None:
+    items, task, place = script("items.py"), CallableTask(script("task.py")), gate()
+    with CloudWorker(task, CallableTask(items)) as worker:
+        worker.start().result(T)
+        holding = heard(worker, "holding")
+        held = worker.script(items).get("hold", (-1, place.path))
+        holding.wait(1)
+        waits = worker.script(items).get("same", 1)
+        task.stop().result(T)
+        with pytest.raises(NotRunning, match="of the script"):
+            worker.script(script("task.py")).get("data").result(T)
+        place.open("go on")
+        assert (held.result(T), waits.result(T)) == (-1, 1)
 
 
 @pytest.mark.feature(57, 67)
