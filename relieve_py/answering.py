@@ -134,8 +134,6 @@ class Answering:
             self._settle_each(calls, outcomes, over)
         finally:  # also if a signal handler raises
             self._left_together(over)
-        for call in over:  # last: what was interrupted in here is found in its bundle
-            call.within = None
 
     def _settle_each(self, calls: list[Call], outcomes: list[Any], over: list[Call]) -> None:
         """Add those to ``over`` of which it is not decided later."""
@@ -144,8 +142,8 @@ class Answering:
             if kind is not Sealed and kind is not Payload:
                 call.reply.settle(outcome)
             elif self._settle_encoded(call, outcome) is LATER:
-                call.within = None
                 continue
+            call.within = None  # behind that: what a signal handler has interrupted is seen
             over.append(call)
 
     def _settle_encoded(self, call: Call, outcome: Sealed | Payload) -> object:
@@ -187,6 +185,7 @@ class Answering:
             return call.reply.settle(encoded)
         with self._line.lock:
             self.undecided += 1
+        call.within = None
         self._endings.decide(call, encoded, self._decided)
         return LATER
 

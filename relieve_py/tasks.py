@@ -235,7 +235,7 @@ class Task(Entered, Listening):
         """A Reply of the arguments (a tuple) of the next event of that name. It fails when no child is left to
         send it."""
         self._slot.must_be_mine()
-        reply = Reply(None, self.emitter.strand, f"event {name!r} of task {self.name!r}")
+        reply = Reply(None, self.emitter.strand, f"wait_for({name!r}) of task {self.name!r}")
         reply.keeps = self
         return self._waiters.add(name, reply)
 

@@ -297,7 +297,7 @@ class Worker(Entered, Listening, InSight):
     def wait_for(self, name: str) -> Reply:
         """A Reply of the arguments (a tuple) of the next such event of any task."""
         self._must_be_mine()
-        reply = Reply(None, self.emitter.strand, self._title(f"event {name!r}"))
+        reply = Reply(None, self.emitter.strand, self._title(f"wait_for({name!r})"))
         reply.keeps = self
         return self._waiters.add(name, reply)
 

@@ -96,13 +96,16 @@ else:  # the steps of the code tell it: what comes behind one that looks for sig
         def __init__(self, come: Any) -> None:
             self._come = come
             self._last: dict[FrameType, tuple[int, int] | None] = {}  # of each frame its last step, if that called none
+            # One for all frames, kept here: when it raises, CPython 3.11 lets go of it, and may call it once more.
+            self._tracer = self._trace
 
         def begin(self) -> None:
-            sys.settrace(self._trace)
+            sys.settrace(self._tracer)
 
         def end(self) -> None:
             sys.settrace(None)
             self._last.clear()
+            del self._tracer  # which refers to this
 
         def _trace(self, frame: FrameType, event: str, arg: Any) -> Any:
             if event == "call":
@@ -117,7 +120,7 @@ else:  # the steps of the code tell it: what comes behind one that looks for sig
                 self._last.pop(frame, None)
             elif event == "opcode":
                 self._step(frame)
-            return self._trace
+            return self._tracer
 
         def _step(self, frame: FrameType) -> None:
             code, at = frame.f_code, frame.f_lasti
