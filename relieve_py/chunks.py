@@ -16,6 +16,7 @@ from relieve_py.outcomes import ATOMS, PLAIN, Sealed, head_of, outcomes_of
 from relieve_py.rate import Rate
 from relieve_py.replies import Reply
 from relieve_py.serializers import Payload, Serializer
+from relieve_py.supervisor import shared
 from relieve_py.wire import Kind
 
 AIM = 0.01
@@ -65,7 +66,7 @@ class TooLarge(Exception):
 class Chunk(Batch):
     """One call of many items of a map. Its Reply gives a Part."""
 
-    __slots__ = ("_are_sealed", "_items", "_options", "serializer")
+    __slots__ = ("_are_sealed", "_items", "_options", "_ungiven", "serializer")
 
     def __init__(self, method: str | None, options: CallOptions, items: list[Any], id: int | None = None) -> None:
         super().__init__(Mode.CHUNK, method, options, len(items))
@@ -74,6 +75,7 @@ class Chunk(Batch):
         self._items = items  # once encoded: atoms, and pickles of all others in tuples
         self._are_sealed = False  # some of them
         self._options = options
+        self._ungiven: list[tuple[Reply, Part]] = []  # what the reader is to have, as it is given
 
     def encode(self, serializer: Serializer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Take the items, each encoded by itself. Raises TooLarge, EncodeError, and what encoding an item raises: they
@@ -101,13 +103,28 @@ class Chunk(Batch):
         """Give the reader a part, and a Reply for what is left."""
         part = Part(self, outcomes, skip)
         old = self._go_on(part)
-        return lambda: _give(old, part)
+        return lambda: self._give_on(old, part)
 
     def _go_on(self, part: Part) -> Reply:
         old = self.reply_of()
         self.reply = old.successor(self)
         part.followers.insert(0, (self.reply, self.left()))
+        self._ungiven.append((old, part))
         return old
+
+    def _give_on(self, reply: Reply, part: Part) -> bool:
+        wanted = _give(reply, part)
+        self._ungiven.remove((reply, part))  # behind that: what a signal handler has interrupted is seen
+        return wanted
+
+    def _give_last(self, reply: Reply, part: Part) -> bool:
+        """Also what a signal handler has kept from being given; or another thread is about to give, which is the
+        same."""
+        for earlier, what in list(self._ungiven):
+            _give(earlier, what)
+            if shared().here:  # where no other gives any more
+                earlier.tell()
+        return _give(reply, part)
 
     def release(self, first: int) -> tuple[list[Call], Deed]:
         """Give the reader a Reply for what is left, and one for those that go elsewhere."""
@@ -115,7 +132,7 @@ class Chunk(Batch):
         self.limit = first
         old = self._go_on(part)
         part.followers.append((rest.reply_of(), rest.left()))
-        return [rest], lambda: _give(old, part)
+        return [rest], lambda: self._give_on(old, part)
 
     def conclude(self, outcomes: Outcomes, skip: int, dead: range, rests: list[range], ran: Ran) -> Conclusion:
         """Give the reader the last part, with a Reply for each item that has to be seen to elsewhere."""
@@ -126,7 +143,7 @@ class Chunk(Batch):
             item.causes, item.deaths = self.causes, self.deaths
         again = [self._cut(rest.start, rest.stop) for rest in rests if rest]
         part.followers += [(cut.reply_of(), cut.left()) for cut in (*gone, *again)]
-        return Conclusion([*gone], [*again], lambda: _give(reply, part), counted=False)
+        return Conclusion([*gone], [*again], lambda: self._give_last(reply, part), counted=False)
 
 
 def _sealed(serializer: Serializer, item: Any) -> tuple[bytes]:
@@ -182,7 +199,7 @@ class Part:
 
 def _give(reply: Reply, part: Part) -> bool:
     """Give the reader a part; False when nobody reads any more, who then wants none of the others."""
-    if reply.settle(part):
+    if reply.settle(part) or reply.as_it_came() is part:
         return True
     for follower, _ in part.followers:
         follower.mark_seen()

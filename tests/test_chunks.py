@@ -158,6 +158,31 @@ def chunk(items: list[object]) -> Chunk:
     return made
 
 
+def test_what_a_handler_has_kept_from_being_given_is_given_at_the_end() -> None:
+    whole = chunk([1, 2, 3])
+    reply = whole.reply_of()
+    whole.taken = 1
+    whole.deliver([10], 0)  # and whoever was about to give that was interrupted
+    whole.taken = 3
+    assert whole.conclude([20, 30], 0, range(0), [], (0, 0.0)).give()
+    first = reply.result(0)
+    ((rest, items),) = first.followers
+    assert (first.open(), items) == ([10], 2)
+    assert rest.result(0).open() == [20, 30]
+
+
+def test_what_two_are_about_to_give_is_given_once() -> None:
+    whole = chunk([1, 2])
+    reply = whole.reply_of()
+    whole.taken = 1
+    give = whole.deliver([10], 0)
+    whole.taken = 2
+    assert whole.conclude([20], 0, range(0), [], (0, 0.0)).give()
+    assert give(), "somebody reads"
+    ((rest, _),) = reply.result(0).followers
+    assert rest.result(0).open() == [20]
+
+
 def test_a_part_gives_values_and_errors_in_order() -> None:
     several = Several(0)
     several.add(1)
