@@ -134,6 +134,8 @@ class Answering:
             self._settle_each(calls, outcomes, over)
         finally:  # also if a signal handler raises
             self._left_together(over)
+        for call in over:  # last: what is interrupted before that is found in its bundle
+            call.within = None
 
     def _settle_each(self, calls: list[Call], outcomes: list[Any], over: list[Call]) -> None:
         """Add those to ``over`` of which it is not decided later."""
@@ -143,7 +145,6 @@ class Answering:
                 call.reply.settle(outcome)
             elif self._settle_encoded(call, outcome) is LATER:
                 continue
-            call.within = None  # behind that: what a signal handler has interrupted is seen
             over.append(call)
 
     def _settle_encoded(self, call: Call, outcome: Sealed | Payload) -> object:
@@ -185,7 +186,7 @@ class Answering:
             return call.reply.settle(encoded)
         with self._line.lock:
             self.undecided += 1
-        call.within = None
+        call.within = None  # from now on it may come into another bundle
         self._endings.decide(call, encoded, self._decided)
         return LATER
 

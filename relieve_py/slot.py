@@ -482,7 +482,9 @@ class Slot:
             self.traffic.answer_lost(lost)
         if self.life.generation == generation and self.life.state in (State.STARTING, State.READY):
             self.act(lambda now: self.life.replace(now, INTERRUPTED))
-            logger.warning("task %r was interrupted by a signal handler; its child is replaced", self.life.name)
+            log_later(
+                logging.WARNING, "task %r was interrupted by a signal handler; its child is replaced", self.life.name
+            )
 
     def _kill_the_silent(self, birth: Birth) -> None:
         if birth is self._line.birth and not birth.reaped:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,11 @@ from relieve_py import (
     RetryPolicy,
     TaskDied,
     chunking,
+    locks,
 )
 from relieve_py.blackbox import OUTCOMES
 from relieve_py.bundles import Bundle
+from relieve_py.dispatch import Dispatcher
 from relieve_py.traffic import Traffic
 
 ITEMS = script("items.py")
@@ -282,3 +285,40 @@ def test_what_a_handler_raises_while_they_are_settled_leaves_none_open(
                 reply.result(T)
         assert task.drain(T).result(T) is task
         assert task.get("same", 1).result(T) == 1
+
+
+def test_what_a_handler_raises_while_their_worker_is_told_leaves_none_counted(
+    gate: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Alarm(BaseException):
+        pass
+
+    tell = Dispatcher.ended
+
+    def interrupt_once(dispatcher: Dispatcher, calls: Any, carrier: Any) -> None:
+        if len(calls) > 1 and locks.on_main_thread():
+            monkeypatch.setattr(Dispatcher, "ended", tell)
+            raise Alarm
+        tell(dispatcher, calls, carrier)
+
+    monkeypatch.setattr(chunking, "OVERDUE", 2 * T)  # nobody else gives what is done
+    with CloudWorker(CallableTask(ITEMS)) as worker:
+        (task,), place = worker, gate()
+        holding = heard(worker, "holding")
+        first = worker.get("hold", (-1, place.path))
+        holding.wait(1)
+        others = [worker.get("same", n) for n in range(8)]
+        monkeypatch.setattr(Dispatcher, "ended", interrupt_once)
+
+        gates = [place]
+
+        def over() -> bool:
+            if gates:
+                gates.pop().open("go on")
+            return others[-1].done()
+
+        with contextlib.suppress(Alarm):  # unless the I/O thread read it
+            task._slot._line.read_until(over, None)
+        assert [first.result(T), *(reply.result(T) for reply in others)] == [-1, *range(8)]
+        assert worker.drain(T).result(T) is worker
+        assert worker.stats().running == 0
