@@ -123,8 +123,15 @@ def plain(axis: Any) -> None:
 
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1.0,) if high / max(low, 1e-9) > 30 else (1.0, 2.0, 5.0)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:,.0f}" if value >= 1 else f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: _short(value)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _short(value: float) -> str:
+    """For an axis, where long numbers would run into each other."""
+    if value >= 1_000_000:
+        return f"{value / 1_000_000:,g} M"
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}"
 
 
 def lines(figures: Mapping[str, Any]) -> Any:
