@@ -24,17 +24,32 @@ on_linux = pytest.mark.skipif(sys.platform != "linux", reason="there is no such 
 def large(launcher: str) -> Iterator[CallableTask]:
     """A task that has had large data both ways."""
     with CallableTask(LARGE, launcher=launcher) as task:
-        for _ in range(2):
-            task.get("echo", np.zeros(LEND, "u1")).result()
+        warm(task)
         yield task
+
+
+def warm(task: CallableTask) -> None:
+    """Have large data go both ways until the child lends, too: it is sent its segment soon, but not at once."""
+    for _ in range(10_000):
+        result = task.get("echo", np.zeros(LEND, "u1")).result()
+        if lends(task) or sys.platform != "linux":
+            return
+        del result
+    pytest.fail("the child lends nothing")
+
+
+def lends(task: CallableTask) -> bool:
+    """Whether this process sees something that the child has lent."""
+    birth = task._slot.birth
+    borrower = birth.channel.lending.borrower if birth is not None and birth.channel.lending is not None else None
+    return borrower is not None and bool(borrower._leases)
 
 
 @pytest.fixture
 def task() -> Iterator[CallableTask]:
     """The same of a test's own."""
     with CallableTask(LARGE) as task:
-        for _ in range(2):
-            task.get("echo", np.zeros(LEND, "u1")).result()
+        warm(task)
         yield task
 
 
