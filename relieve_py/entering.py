@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Self
 
 from relieve_py import copies
+from relieve_py.interruptions import raised_by_handler
 from relieve_py.replies import Reply
 
 
@@ -42,7 +43,12 @@ class Entered(ABC):
 
     def __enter__(self) -> Self:
         self._entered_in = copies.here
-        ready = self._enter()
+        try:
+            ready = self._enter()
+        except BaseException as error:
+            if not isinstance(error, Exception) or raised_by_handler(error):  # it may have been started all the same
+                self.stop().mark_seen()
+            raise
         if ready is not None:
             try:
                 ready.result()
@@ -63,9 +69,8 @@ class Entered(ABC):
             self._stop_or_kill()
 
     def _stop_or_kill(self) -> None:
-        stopped = self.stop()
         try:
-            stopped.result()
+            self.stop().result()
         except Exception:
             raise
         except BaseException:  # the user does not want to wait any longer

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from moments import Moment
+from processes import wait_gone
 from support import T, script
 
 from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy, Stopped
@@ -98,6 +99,40 @@ def test_what_a_handler_raises_while_something_starts_or_stops_leaves_it_to_be_s
         can_be_stopped_and_started(remote, moment.where)
     remote.kill().result(T)
     assert number > 50
+
+
+@pytest.mark.parametrize("make", [a_task, a_worker])
+def test_ctrl_c_within_the_stop_that_ends_a_block_kills_what_runs(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = make()
+    stop = remote.stop
+
+    def interrupted() -> Any:
+        monkeypatch.setattr(remote, "stop", stop)
+        raise KeyboardInterrupt
+
+    remote.__enter__()
+    pids = [task.pid for task in (remote if isinstance(remote, CloudWorker) else [remote])]
+    monkeypatch.setattr(remote, "stop", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        remote.__exit__(None, None, None)
+    assert [pid for pid in pids if not wait_gone(pid, T)] == []
+
+
+@pytest.mark.parametrize("make", [a_task, a_worker])
+def test_ctrl_c_within_the_start_of_a_block_leaves_nothing_running(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = make()
+    start = remote.start
+
+    def interrupted() -> Any:
+        start().result(T)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(remote, "start", interrupted)
+    with pytest.raises(KeyboardInterrupt), remote:
+        pytest.fail("it was entered")
+    tasks = remote if isinstance(remote, CloudWorker) else [remote]
+    for task in tasks:
+        assert task.wait().result(T) is not None
 
 
 def can_be_stopped_and_started(remote: Any, where: str) -> None:
