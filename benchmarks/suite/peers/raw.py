@@ -14,7 +14,7 @@ from typing import Any
 from benchmarks.suite import functions
 from benchmarks.suite.peers.base import Peer
 
-SHARED = 64 << 20
+SHARED = 1 << 30
 """Bytes of each of the two shared buffers by which an echo goes: the largest argument for which there is a limit."""
 SUBMITTED_TOGETHER = 500
 """Calls in a message when calls come one by one: more do not make it faster."""
