@@ -18,6 +18,9 @@ from relieve_py.table import CallTable
 from relieve_py.tally import Tally
 from relieve_py.wire import TELL
 
+A_MOMENT = 0.01
+"""Seconds until it is looked again for the answer of a call whose time is over, if another thread reads just then."""
+
 
 class Deadlines:
     """Those of one slot. Under its lock, unless it is said otherwise.
@@ -80,11 +83,16 @@ class Deadlines:
             timer.cancel()
         self.timers.clear()
 
-    def _deadline(self, call: Call, number: int, generation: int) -> None:
-        """I/O thread: the call's time is over."""
+    def _deadline(self, call: Call, number: int, generation: int, again: bool = False) -> None:
+        """I/O thread: the call's time is over, unless its answer has come. This process may have been stopped, or too
+        busy to read it."""
+        read = self._line.catch_up()
         after: Deeds = []
         with self._line.lock:
             if generation != self._life.generation or call.number != number:
+                return
+            if not read and not again:
+                self._put_off(number, self._deadline, call, number, generation, True)
                 return
             tells = self.overtime.begin()
             if not self._abandon(call, after, TELL if tells else 0):
@@ -96,17 +104,25 @@ class Deadlines:
         after.insert(0, functools.partial(self._too_late, call, error))
         self._host.do(after)
 
+    def _put_off(self, number: int, look: Callable[..., object], *args: Any) -> None:
+        """Under the lock: another thread is about to say what has come; look again when it has."""
+        self.timers[number] = self._supervisor.at(self._supervisor.now() + A_MOMENT, look, *args)
+
     def _too_late(self, call: Call, error: CallTimeout) -> None:
         """Without the lock: it fails for that, unless its caller has cancelled it meanwhile."""
         if call.reply.cancelled():
             self._tally.was_cancelled()
         self._endings.failed(call, error, lost=True)
 
-    def _still_there(self, number: int, generation: int) -> None:
+    def _still_there(self, number: int, generation: int, again: bool = False) -> None:
         """I/O thread: an interrupted call has not given up within kill_timeout."""
+        read = self._line.catch_up()
 
         def decide(now: float) -> list[Instruction]:
             if generation != self._life.generation or number not in self._table.sent:
+                return []
+            if not read and not again:
+                self._put_off(number, self._still_there, number, generation, True)
                 return []
             return self._life.force(now, "it did not answer an interrupt in time")
 

@@ -24,6 +24,9 @@ PARKED = 0.001
 """Seconds after a caller's last read before the I/O thread reads that channel again. Less: more wake-ups beside a
 caller in a loop; more: what the child says unasked after such a loop is heard later."""
 
+AT_ONCE = 100
+"""How often a channel is read at most to catch up: a child that never stops talking holds up nobody else."""
+
 
 class Station(Protocol):
     """Who listens at this end. None of these is called under the slot's lock."""
@@ -361,6 +364,26 @@ class Line:
                 if self._reader is IO_THREAD:
                     self._read_by(CALLERS)
             self._unpark_soon()
+
+    def catch_up(self) -> bool:
+        """Read what has come already, which may be what somebody is about to give up; False when that is another's to
+        do at this moment."""
+        birth = self.birth
+        if birth is None or birth.hung_up or birth.process is None:
+            return True
+        if not self._turns.take():
+            return False
+        try:
+            for _ in range(AT_ONCE):
+                if birth is not self.birth or birth.hung_up or not birth.channel.readable():
+                    break
+                self._receive(birth)
+        finally:
+            self._turns.give_back()
+        self._turns.nudge()
+        if self._death is not None:
+            self._hand_over()
+        return True
 
     def read_out(self, birth: Birth, code: int | None, signum: int | None) -> bool:
         """The child was reaped: read what it had still said.

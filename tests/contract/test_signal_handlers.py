@@ -238,3 +238,33 @@ def test_handlers_at_any_moment_hang_nothing() -> None:
             over.set()
             sender.join()
     assert "done" in ends
+
+
+def test_an_answer_that_came_in_time_counts_though_a_handler_kept_it_from_being_read() -> None:
+    """As it is when the whole process was stopped for a while (Ctrl-Z)."""
+    settled = threading.Event()
+    with CallableTask(NAPPING) as task:
+        with handled(lambda: settled.wait(T)):  # until its time is over, and longer
+            running = task.options(timeout=1.5).get("nap", 0.2)
+            running.add_done_callback(lambda reply: settled.set())
+            sender = once_it_waits(task)
+            assert running.result(T) == task.pid
+            sender.join()
+
+
+def test_a_call_that_gave_up_in_time_is_heard_before_its_child_is_ended() -> None:
+    over = threading.Event()
+    with CallableTask(NAPPING, kill_timeout=1.5) as task:
+        running = task.get("nap", 30)
+
+        def handler() -> None:
+            running.cancel()
+            task.drain().add_done_callback(lambda reply: over.set())
+            over.wait(T)  # until its kill_timeout is over
+
+        with handled(handler):
+            sender = once_it_waits(task)
+            with pytest.raises(concurrent.futures.CancelledError):
+                running.result(T)
+            sender.join()
+        assert task.restarts == 0
