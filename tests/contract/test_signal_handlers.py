@@ -243,13 +243,12 @@ def test_handlers_at_any_moment_hang_nothing() -> None:
 def test_an_answer_that_came_in_time_counts_though_a_handler_kept_it_from_being_read() -> None:
     """As it is when the whole process was stopped for a while (Ctrl-Z)."""
     settled = threading.Event()
-    with CallableTask(NAPPING) as task:
-        with handled(lambda: settled.wait(T)):  # until its time is over, and longer
-            running = task.options(timeout=1.5).get("nap", 0.2)
-            running.add_done_callback(lambda reply: settled.set())
-            sender = once_it_waits(task)
-            assert running.result(T) == task.pid
-            sender.join()
+    with CallableTask(NAPPING) as task, handled(lambda: settled.wait(T)):  # until its time is over, and longer
+        running = task.options(timeout=1.5).get("nap", 0.2)
+        running.add_done_callback(lambda reply: settled.set())
+        sender = once_it_waits(task)
+        assert running.result(T) == task.pid
+        sender.join()
 
 
 def test_a_call_that_gave_up_in_time_is_heard_before_its_child_is_ended() -> None:
