@@ -77,7 +77,15 @@ class Chunking:
         head = head_of(payload)
         with self._line.lock:
             skip = self._take(batch, head)
-            rest = range(batch.taken, batch.limit)  # it was recalled at the last moment
+        if batch.left():  # it was recalled at the last moment: no signal handler may come between it and its rest
+            self._supervisor.perform(lambda: self._conclude(batch, payload, skip, head))
+        else:
+            self._conclude(batch, payload, skip, head)
+
+    def _conclude(self, batch: Batch, payload: Payload, skip: int, head: Head) -> None:
+        """Without the lock: give the last outcomes, and send the rest again."""
+        with self._line.lock:
+            rest = range(batch.taken, batch.limit)
             over = batch.conclude(payload, skip, range(0), [rest], (head.end, head.seconds))
             self._count(batch, head.end - head.failures, head.failures)
             if isinstance(batch, Bundle) and head.end:
@@ -93,8 +101,12 @@ class Chunking:
         """The child could not go on with it, and lives: ``fail(call)`` for a piece that it has begun and not finished.
         When it could not even begin, each is tried by itself, so that the one that it is for fails alone."""
         self.rate.reset()
-        for call in self._break_off(batch, progress).dead:
-            fail(call)
+
+        def fail_dead() -> None:
+            for call in self._break_off(batch, progress).dead:
+                fail(call)
+
+        self._supervisor.perform(fail_dead)  # where no signal handler comes in between
 
     def _take(self, batch: Batch, head: Head) -> int:
         """Under the lock: count these outcomes as taken; how many of them were so before. Raises ProtocolError."""

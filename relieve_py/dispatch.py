@@ -316,6 +316,13 @@ class Dispatcher:
 
     def mend(self, pumper: object = None) -> None:
         """A signal handler has raised in the middle of something, as what that ``pumper`` did."""
+        try:
+            self._have_mended(pumper)
+        except BaseException:  # of another handler, maybe before the I/O thread was asked
+            self._have_mended(pumper)
+            raise
+
+    def _have_mended(self, pumper: object) -> None:
         if not shared().here:
             shared().post(self._mend, pumper)  # where nothing interrupts it
             shared().post(self.pump)

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py import locks
+from relieve_py.errors import NotRunning
 from relieve_py.poller import make_poller
 from relieve_py.strands import Strand, threads
 from relieve_py.strands import of_thread as callbacks
@@ -64,6 +65,13 @@ class _Errand:
         finally:
             self._over = True
             self._is_done()
+
+    def abandon(self, error: BaseException) -> None:
+        """Nobody will do it: whoever waits for it raises that."""
+        self._deeds.clear()
+        self._error = error
+        self._over = True
+        self._is_done()
 
     def wait(self) -> None:
         if not self._is_done.wait(locks.PATIENCE):
@@ -163,12 +171,15 @@ class Supervisor:
             deed()
             return
         errand = _Errand(deed)
+        _errands.add(errand)
         try:
             self.post(errand.run)
             errand.wait()
         except BaseException:  # of a signal handler: whoever takes it that this was not done does it again
             errand.call_off()
             raise
+        finally:
+            _errands.discard(errand)
 
     def at(self, when: float, function: Callable[..., object], *args: Any) -> Timer:
         """Run ``function(*args)`` on the I/O thread at ``when`` (of ``now()``)."""
@@ -323,9 +334,14 @@ def shared() -> Supervisor:
     return _shared
 
 
+_errands: set[_Errand] = set()  # for which the main thread waits; more than one, if it does so in signal handlers
+
+
 def _after_fork() -> None:
     """The copy that ``os.fork`` makes has no I/O thread: forget it, and make another when one is asked for."""
     global _shared, _shared_lock
+    for errand in _errands.copy():
+        errand.abandon(NotRunning("this process was forked, by a signal handler, from one that was about to do that"))
     _shared_lock = locks.new()
     if _shared is not None:
         _shared.forget()

@@ -9,9 +9,14 @@ from types import TracebackType
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.texts import pack
 
+CALL_OPTIONS = ("timeout", "queue_timeout", "retries", "poison_after", "key", "priority")
+"""What is said of a call by ``options()``, and is easily taken for an argument of it."""
+
 
 def error_payload(serializer: Serializer, error: BaseException) -> Payload:
     """Type, text and traceback as texts, and beside them the encoded exception, if it can be."""
+    if type(error) is TypeError:
+        _hint_at_options(error)
     told = pack(_told(error))
     if serializer.any_object and isinstance(error, Exception):
         try:
@@ -37,6 +42,16 @@ def _told(error: BaseException) -> tuple[str, str, str]:
     except Exception as broken:
         lines = f"<no traceback: {type(broken).__name__} while it was printed>"
     return name, text.encode("utf-8", "replace").decode(), lines.encode("utf-8", "replace").decode()
+
+
+def _hint_at_options(error: TypeError) -> None:
+    """Where the function took no argument of the name of an option."""
+    place = user_traceback(error)
+    if place is not error.__traceback__:  # raised by the user's code
+        return
+    for name in CALL_OPTIONS:
+        if f"unexpected keyword argument '{name}'" in str(error):
+            error.add_note(f"{name} is an option of the call: options({name}=...).get(...)")
 
 
 def user_traceback(error: BaseException) -> TracebackType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from relieve_py import (
     Worker,
     fork,
 )
+from relieve_py.remote import Remote
 
 # -- scripts ---------------------------------------------------------------------------------------
 
@@ -227,6 +229,18 @@ def test_wrong_names_of_methods_events_and_listeners_are_refused(kitchen: Callab
 
 
 # -- calls -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(inspect.signature(Remote.options).parameters)[1:])
+def test_an_option_that_is_given_as_an_argument_of_the_function_is_told_from_one(
+    kitchen: CallableTask, name: str
+) -> None:
+    with pytest.raises(TypeError) as caught:
+        kitchen.get("add", 1, 2, **{name: 1}).result(T)
+    assert caught.value.__notes__ == [f"{name} is an option of the call: options({name}=...).get(...)"]
+    with pytest.raises(TypeError) as caught:
+        kitchen.get("add", 1, 2, speed=1).result(T)
+    assert not hasattr(caught.value, "__notes__")
 
 
 def test_a_method_that_does_not_exist_names_what_was_asked_for_and_what_there_is(kitchen: CallableTask) -> None:

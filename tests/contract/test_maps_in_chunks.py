@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
+from moments import Moment
 from support import T, heard, script
 
-from relieve_py import CallableTask, CallTimeout, CloudWorker, RemoteError, Stopped, TaskDied
-from relieve_py.blackbox import OUTCOMES
+from relieve_py import CallableTask, CallTimeout, CloudWorker, RelieveError, RemoteError, Stopped, TaskDied, chunking
+from relieve_py.blackbox import OUTCOMES, Reader
 from relieve_py.chunks import Pace
 
 ITEMS = script("items.py")
@@ -176,6 +181,57 @@ def test_what_was_given_early_is_not_given_again(gate: Callable[[], Any]) -> Non
         died, *others = results
         assert isinstance(died, TaskDied)
         assert others == [4, 5, 6, 7, 8, 9]
+
+
+class Within(Moment):
+    """Only those moments that are within the settling of what a chunk has given last."""
+
+    def _come(self, frame: FrameType) -> None:
+        caller: FrameType | None = frame
+        while caller is not None and caller.f_code is not chunking.Chunking.finished.__code__:
+            caller = caller.f_back
+        if caller is not None:
+            super()._come(frame)
+
+
+def test_what_a_handler_raises_while_a_rest_is_sent_again_leaves_no_item_open(
+    gate: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recalled, recall = threading.Event(), Reader.recall
+
+    def recall_and_tell(box: Reader, number: int) -> None:
+        recall(box, number)
+        recalled.set()
+
+    monkeypatch.setattr(Reader, "recall", recall_and_tell)
+    monkeypatch.setattr(chunking, "OVERDUE", 0.01)
+    monkeypatch.setattr(chunking, "RECALL_GRACE", 2 * T)  # the child is the first to say how far it has come
+    with CloudWorker(CallableTask(ITEMS)) as worker:
+        (task,) = worker
+        for number in itertools.count(step=3):
+            held, closed, moment = gate(), [True], Within(number, TimeoutError("of the program"))
+            results = worker.map(
+                "hold", [(n, held.path if n == 3 else None) for n in range(10)], return_exceptions=True
+            )
+            got = [next(results)]
+
+            def over(open: Callable[[], None] = held.open, closed: list[bool] = closed) -> bool:
+                if closed:
+                    closed.clear()
+                    assert recalled.wait(T)
+                    recalled.clear()
+                    open()
+                return task._slot.traffic.table.running == 0
+
+            with contextlib.suppress(TimeoutError), moment:
+                task._slot._line.read_until(over, None)
+            got += results
+            assert len(got) == 10, moment.where
+            assert all(value == n or isinstance(value, RelieveError) for n, value in enumerate(got)), moment.where
+            assert worker.drain(T).result(T) is worker, moment.where
+            if moment.where is None:
+                break
+    assert number > 10
 
 
 def test_each_item_knows_itself(alone: CallableTask) -> None:

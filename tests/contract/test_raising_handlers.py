@@ -14,7 +14,9 @@ from moments import Moment
 from processes import wait_gone
 from support import T, script
 
-from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy, Stopped
+from relieve_py import CallableTask, CloudWorker, RelieveError, RestartPolicy, Stopped, locks
+from relieve_py.supervisor import Supervisor
+from relieve_py.traffic import Traffic
 
 MARKING = script("marking.py")
 PATIENT = RestartPolicy(max_restarts=10_000, delay=0, max_delay=0)
@@ -159,6 +161,30 @@ def nothing_is_left(remote: Any, others: list[Any], mark: Callable[[], tuple[int
         pytest.fail(f"something hangs after an exception at {where}")
     stats = remote.stats()
     assert (stats.running, stats.queued) == (0, 0), where
+
+
+def test_what_a_second_handler_raises_while_the_first_is_mended_leaves_no_call_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first while calls are given out, the second before anybody was asked to go on with that."""
+    post, submit, raised = Supervisor.post, Traffic.submit, []
+
+    def raise_once(deed: Any, *args: Any) -> None:
+        if locks.on_main_thread() and deed not in raised:
+            raised.append(deed)
+            raise TimeoutError("of the program")
+        deed(*args)
+
+    with marks(tmp_path / "marks") as mark, a_worker() as worker:
+        worker.pause()
+        others = [worker.get("mark", *mark()) for _ in range(20)]
+        with monkeypatch.context() as patch:
+            patch.setattr(Traffic, "submit", lambda *args: raise_once(submit, *args))
+            patch.setattr(Supervisor, "post", lambda *args: raise_once(post, *args))
+            with pytest.raises(TimeoutError):
+                worker.resume()
+        assert raised == [submit, post]
+        nothing_is_left(worker, others, mark, "two moments")
 
 
 @pytest.mark.parametrize("error", [TimeoutError, KeyboardInterrupt])

@@ -154,3 +154,42 @@ def test_a_copy_that_outlives_the_original_keeps_no_child_of_it_alive(
         finally:
             os.kill(copy, signal.SIGKILL)
         assert wait_gone(copy)
+
+
+@pytest.mark.fault(72)
+def test_a_copy_that_a_signal_handler_makes_in_the_middle_of_a_restart_does_not_wait_for_it(
+    launcher: str, program: Program
+) -> None:
+    code = f"""
+        import os, signal, threading
+        from relieve_py import CallableTask, NotRunning, supervisor
+        main, copies, copied = threading.get_ident(), [], threading.Event()
+        def make_a_copy(*_):
+            pid = os.fork()
+            if pid:
+                copies.append(pid)
+                copied.set()
+        signal.signal(signal.SIGALRM, make_a_copy)
+        run = supervisor._Errand.run
+        def run_later(errand):
+            supervisor._Errand.run = run
+            signal.pthread_kill(main, signal.SIGALRM)
+            assert copied.wait(20)
+            run(errand)
+        with CallableTask({FAULTY!r}, launcher={launcher!r}) as task:
+            supervisor._Errand.run = run_later
+            try:
+                task.restart()
+            except NotRunning as error:
+                os._exit(0 if not copies and "forked" in str(error) else 1)
+            assert os.waitstatus_to_exitcode(os.waitpid(copies[0], 0)[1]) == 0
+            assert task.get("echo", 1).result(20) == 1
+        print("fine")
+    """
+    with program(code) as parent:
+        try:
+            out, err = parent.communicate(timeout=DEADLINE)
+        except subprocess.TimeoutExpired:
+            parent.kill()
+            raise
+    assert out.startswith("fine"), err
