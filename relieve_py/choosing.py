@@ -104,8 +104,8 @@ class Chooser:
             return None
         except StrategyError:
             raise
-        except Exception as error:
-            if raised_by_handler(error):
+        except BaseException as error:  # also SystemExit: nobody else ends for a strategy
+            if raised_by_handler(error) or (locks.on_main_thread() and not isinstance(error, Exception)):
                 raise
             raise StrategyError(
                 f"strategy {self._name!r} raised {type(error).__name__} for {call.title}: {error}", strategy=self._name

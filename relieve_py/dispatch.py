@@ -127,6 +127,8 @@ class Dispatcher:
 
     def _fail(self, call: Call, error: RelieveError) -> None:
         """A call has failed before it was with a task, or between two tries."""
+        if call.causes and error.__cause__ is None:
+            error.__cause__ = call.causes[-1]  # why another try was needed
         if call.reply.fail(error) and call.mode is not EVENT:
             self.tally.has_failed()
 

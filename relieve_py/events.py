@@ -6,7 +6,6 @@ Listeners never run on the thread that emits: each emitter has a strand, on whic
 from __future__ import annotations
 
 import contextvars
-import logging
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -15,10 +14,9 @@ import attrs
 
 from relieve_py import locks
 from relieve_py.coroutines import bound_to_loop, finished
+from relieve_py.log import logger
 from relieve_py.patterns import matches
 from relieve_py.strands import Strand
-
-logger = logging.getLogger("relieve_py")
 
 Listener = Callable[..., Any]
 

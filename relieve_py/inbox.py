@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import logging
 import weakref
 from typing import Any
 
@@ -13,13 +12,11 @@ from relieve_py.endings import Owner
 from relieve_py.errors import EncodeError, ProtocolError, RelieveError
 from relieve_py.lifecycle import Lifecycle
 from relieve_py.line import Line
+from relieve_py.log import logger
 from relieve_py.serializers import Payload, Serializer, encode, first_line
 from relieve_py.strands import Strand
 from relieve_py.telling import error_payload
 from relieve_py.wire import MAX_QUESTIONS, Frame, Kind
-
-logger = logging.getLogger("relieve_py")
-
 
 MOST_QUESTIONS = 2 * MAX_QUESTIONS
 """What is found wrong. An answer may have been read a moment before it is known here that it was written."""

@@ -8,7 +8,6 @@ came there. Other code may keep a loop from reading; when it does not come round
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import weakref
@@ -16,9 +15,8 @@ from collections.abc import Callable
 
 from relieve_py import supervisor
 from relieve_py.interruptions import raised_by_handler
+from relieve_py.log import logger
 from relieve_py.poller import make_poller
-
-logger = logging.getLogger("relieve_py")
 
 QUICK = 0.002
 """Seconds within which two answers must come for a loop to read the next, and within which it must come round while it

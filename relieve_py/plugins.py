@@ -7,7 +7,6 @@ that one which raises is logged by name and the others are heard.
 from __future__ import annotations
 
 import inspect
-import logging
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -20,8 +19,7 @@ import pluggy
 from relieve_py import hookspecs, serializers, strategies
 from relieve_py.hookspecs import ENTRY_POINT_GROUP, Factory, hookimpl
 from relieve_py.launchers.base import Launcher
-
-logger = logging.getLogger("relieve_py")
+from relieve_py.log import logger
 
 BUILT_IN = "relieve_py"
 """The name of the plug-in that is built in."""

@@ -7,9 +7,8 @@ import logging
 import threading
 from typing import Any
 
+from relieve_py.log import logger
 from relieve_py.strands import Strand
-
-logger = logging.getLogger("relieve_py")
 
 MOST_AHEAD = 10_000
 """Records that wait for log handlers, at most. More: memory while those are slow; less: a burst loses more."""

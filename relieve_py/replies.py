@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
 import threading
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
@@ -14,14 +13,13 @@ from relieve_py import copies, futures, locks
 from relieve_py.answers import Encoded, complete
 from relieve_py.errors import CallCancelled, NotRunning
 from relieve_py.futures import CANCELLED, FINISHED, OVER, LateFuture
+from relieve_py.log import logger
 from relieve_py.loops import Waiter
 from relieve_py.strands import Strand
 from relieve_py.supervisor import shared, stand_aside
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
-
-logger = logging.getLogger("relieve_py")
 
 
 class Reply(LateFuture):

@@ -42,6 +42,7 @@ from relieve_py.interruptions import raised_by_handler
 from relieve_py.lifecycle import INTERRUPTED, STACKS_LONGER, Lifecycle, State, signal_name
 from relieve_py.limits import NO_LIMITS, Limits
 from relieve_py.line import Line
+from relieve_py.log import logger
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.policies import UNCHANGED
 from relieve_py.recipe import Recipe
@@ -55,8 +56,6 @@ from relieve_py.supervisor import Supervisor, Timer, stand_aside
 from relieve_py.traffic import Traffic
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
-
-logger = logging.getLogger("relieve_py")
 
 HANGUP_GRACE = 0.25
 """Seconds between the end of a channel and the kill: a child that is ending closes it a moment before it can be

@@ -6,7 +6,6 @@ No callback of a user runs on the thread that has something to tell. One that bl
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import threading
 import time
@@ -16,8 +15,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from relieve_py import locks
-
-logger = logging.getLogger("relieve_py")
+from relieve_py.log import logger
 
 
 class Runner(Protocol):

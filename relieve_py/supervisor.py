@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import heapq
 import itertools
-import logging
 import os
 import random
 import sys
@@ -20,12 +19,10 @@ from typing import Any
 
 from relieve_py import locks
 from relieve_py.errors import NotRunning
+from relieve_py.log import logger
 from relieve_py.poller import make_poller
 from relieve_py.strands import Strand, threads
 from relieve_py.strands import of_thread as callbacks
-
-logger = logging.getLogger("relieve_py")
-
 
 LONGEST_WAIT = 3600.0
 """Seconds that one wait lasts at most: the system takes no more than 24 days, and the loop waits again."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
@@ -11,11 +10,10 @@ from relieve_py import plugins
 from relieve_py.answers import complete
 from relieve_py.calls import Call
 from relieve_py.events import HOOKS, Emitter, Failed, StateChanged
+from relieve_py.log import logger
 
 if TYPE_CHECKING:
     from relieve_py.tasks import Task
-
-logger = logging.getLogger("relieve_py")
 
 
 class Follower(Protocol):

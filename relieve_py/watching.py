@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.machinery
-import logging
 import os
 import sys
 import threading
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from relieve_py.log import logger
 
 STEP = 100
 """Milliseconds for which nothing more may change before what has changed is told. Less: one that is still being written
@@ -19,8 +20,6 @@ LONGEST = 1000
 LOOK_EVERY = 1000
 """Milliseconds after which files are looked at although nothing was told of them: they may have changed before that was
 so. Less: sooner; more: fewer looks."""
-
-logger = logging.getLogger("relieve_py")
 
 
 def watched_paths(watch: Any) -> tuple[str, ...] | None:

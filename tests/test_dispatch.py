@@ -16,8 +16,10 @@ from relieve_py import (
     NotRunning,
     PendingCall,
     RecyclePolicy,
+    RetryPolicy,
     State,
     Stopped,
+    TaskDied,
     WorkerFull,
     ipc,
 )
@@ -117,6 +119,18 @@ def test_a_call_that_is_tried_again_in_a_pause_waits_at_the_front(sim: Simulatio
         assert (first.result(), second.result()) == (5.0, 2)
         sim.run()
         assert done == ["first", "second"]
+
+
+@pytest.mark.parametrize("delay", [0.0, 3600.0])
+def test_a_call_that_ends_between_two_tries_says_why_another_was_needed(sim: Simulation, delay: float) -> None:
+    with CloudWorker(CallableTask("any.py"), retries=RetryPolicy(max=1, delay=delay)) as worker:
+        reply = worker.get("nap", 5.0)
+        later(1.0, worker.pause)
+        later(2.0, sim.child(next(iter(worker))).die)
+        later(4.0, worker.stop)
+        error = reply.exception()
+        assert isinstance(error, Stopped)
+        assert isinstance(error.__cause__, TaskDied)
 
 
 def test_what_waits_in_a_pause_fails_when_no_task_is_left_for_it(sim: Simulation) -> None:

@@ -23,13 +23,12 @@ from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.interpreter import python_command
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
 from relieve_py.launchers.reaping import dying_with_parent
+from relieve_py.log import logger
 from relieve_py.preload import Preload
 from relieve_py.serializers import Descriptors
 from relieve_py.strands import log_later
 from relieve_py.supervisor import Supervisor, shared
 from relieve_py.wire import Frame, Kind
-
-logger = logging.getLogger("relieve_py")
 
 LEAVING = 1.0
 """Seconds that a server has to kill its children and leave, before it is killed. More: one that is frozen holds up the

@@ -595,6 +595,8 @@ class Raises:
     def next(self, tasks: Any, call: Any) -> Any:
         if call.key == "raise":
             raise LookupError("a bad strategy")
+        if call.key == "leave":
+            raise SystemExit("a strategy that leaves")
         if call.key == "stranger":
             return object()
         return tasks[0]
@@ -614,7 +616,7 @@ class Blocks(Raises):
 @pytest.mark.rule(12)
 def test_rule_12_a_strategy_that_raises_costs_that_call_only(launcher: str) -> None:
     with CloudWorker(CallableTask(KITCHEN, launcher=launcher), strategy=Raises()) as worker:
-        for key in ("raise", "stranger"):
+        for key in ("raise", "leave", "stranger"):
             with pytest.raises(StrategyError, match="raises"):
                 worker.options(key=key).get("echo", 1).result(T)
         assert worker.get("echo", 1).result(T) == 1
