@@ -9,6 +9,7 @@ import sys
 import tempfile
 from typing import Protocol
 
+from relieve_py import standard
 from relieve_py.blackbox import BYTES, DUMP_SIGNAL, NO_PROGRESS, STACKS_AT, Progress, Reader
 from relieve_py.channel import Channel, pair
 from relieve_py.exits import NOTHING, Remains
@@ -47,6 +48,7 @@ class Cradle:
     outlet: Outlet | None = None  # what takes its output; None: it goes where the parent's goes
 
     def __init__(self, name: str, surroundings: Surroundings) -> None:
+        standard.occupy()  # the program may have closed some since the last child
         fd = _page_descriptor()
         try:
             self.box = Reader(fd)

@@ -210,6 +210,7 @@ def under_a_loop() -> bool:
 
 
 def _after_fork() -> None:
+    of_thread.put_off = None  # this is the I/O thread no more
     threads.reset()
     for strand in list(_strands):
         strand.reset()

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py import locks
+from relieve_py import locks, standard
 from relieve_py.errors import NotRunning
 from relieve_py.log import logger
 from relieve_py.poller import make_poller
@@ -94,6 +94,7 @@ class Supervisor:
     """The I/O thread and what it watches. All methods may be called from any thread unless they say otherwise."""
 
     def __init__(self) -> None:
+        standard.occupy()
         self._poller = make_poller()
         self._callbacks: dict[int, Callable[[], object]] = {}
         self._posted: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()

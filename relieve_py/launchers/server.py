@@ -19,6 +19,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, NoReturn
 
+from relieve_py import standard
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.child import runtime
 from relieve_py.child.process import forget_parents_state
@@ -311,6 +312,7 @@ def main(control_fd: int, preloads: int = 0) -> None:
     what to import."""
     code = 1
     try:
+        standard.occupy()  # those that are closed, or close when a program is executed
         os.set_inheritable(control_fd, False)
         _serve_clean(Channel(socket.socket(fileno=control_fd)), bool(preloads))
         code = 0
