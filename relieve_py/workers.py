@@ -18,7 +18,7 @@ from relieve_py import copies, locks
 from relieve_py.calls import Outcome
 from relieve_py.ears import Ears
 from relieve_py.entering import Entered
-from relieve_py.errors import AlreadyRunning, EncodeError, NotRunning, RelieveError
+from relieve_py.errors import AlreadyRunning, EncodeError, NotRunning, RelieveError, Stopped
 from relieve_py.events import Emitter, Failed, Ready, Restarting, Started
 from relieve_py.exits import Exit
 from relieve_py.lifecycle import State
@@ -266,7 +266,7 @@ class Worker(Entered, Listening, InSight):
 
         The Reply gives the worker. It raises the StartError of the first task whose new child could not start; that
         task keeps its old child, and those after it are left as they are. A task that is stopped or removed before its
-        turn stays so.
+        turn stays so; one that is removed in its turn keeps no other from being reloaded.
         """
         return self.reload_tasks(self)
 
@@ -276,11 +276,16 @@ class Worker(Entered, Listening, InSight):
         return one_by_one(steps, self.emitter.strand, self, self._title("reload()"))
 
     def _reloaded(self, task: Task, stops: int) -> Reply:
-        if task in self._members.values() and task._slot.life.stops == stops:
-            return task.reload()
-        skipped = Reply(None, self.emitter.strand)
-        skipped.settle(task)
-        return skipped
+        def outcome(replies: list[Reply]) -> Task:
+            try:
+                results_of(replies)
+            except Stopped:
+                if task in self._members.values():
+                    raise  # else it was removed in its turn
+            return task
+
+        stays = task in self._members.values() and task._slot.life.stops == stops
+        return self._together("reload()", [self._asked(task.reload)] if stays else [], outcome)
 
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once none of its tasks has open calls. Raises TimeoutError when one still has some

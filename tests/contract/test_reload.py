@@ -190,6 +190,20 @@ def test_a_worker_whose_code_is_broken_keeps_its_children(version: Write) -> Non
         assert [outcome.value for outcome in worker.broadcast_get("version").result(T)] == [1, 1]
 
 
+def test_a_task_that_is_removed_in_its_turn_keeps_no_other_from_being_reloaded(version: Write, held: Path) -> None:
+    with CloudWorker(CallableTask(version(1)), size=3) as worker:
+        first, *others = worker
+        old = {task.pid for task in others}
+        version(2, f"open({str(held)!r}).readline()")
+        reloaded = worker.reload()
+        with held.open("w"):  # as soon as the new child of the first task reads from it
+            version(2)
+            worker.remove(first)
+            assert reloaded.result(T) is worker
+        assert old.isdisjoint({task.pid for task in others})
+        assert [outcome.value for outcome in worker.broadcast_get("version").result(T)] == [2, 2]
+
+
 def test_a_reload_of_one_task_at_a_time(version: Write) -> None:
     worker = CloudWorker(CallableTask(version(1)), size=3)
     moves = heard(worker, "state")
