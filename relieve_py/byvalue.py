@@ -6,18 +6,26 @@ for a class of the user's ``__main__``.
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
+
+MAIN = "__main__"
+MAIN_OF_MULTIPROCESSING = "__mp_main__"
+"""What the program is called in a child of ``multiprocessing`` that was not forked."""
+MAINS = (MAIN, MAIN_OF_MULTIPROCESSING)
 
 
 def importable(obj: Any) -> bool:
     """True when the other side finds the same function or class by its module and name."""
     module = getattr(obj, "__module__", None)
-    if module is None or module == "__main__":
+    if module is None or module in MAINS:
         return False
     found: Any = sys.modules.get(module)
     for name in obj.__qualname__.split("."):
@@ -35,6 +43,13 @@ def dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
                 return reduce_class(part, within)
             return NotImplemented
 
+        def save(self, part: Any, *args: Any) -> None:
+            if isinstance(part, (FunctionType, type)) and part.__module__ == MAIN_OF_MULTIPROCESSING:
+                with _of_main(part):
+                    super().save(part, *args)
+            else:
+                super().save(part, *args)
+
     file = io.BytesIO()
     try:
         ByValue(file, protocol=5, recurse=True).dump(obj)
@@ -42,6 +57,20 @@ def dump_by_value(obj: Any, within: frozenset[type] = frozenset()) -> bytes:
         file = io.BytesIO()
         ByValue(file, protocol=5, recurse=False).dump(obj)
     return file.getvalue()
+
+
+_renaming = threading.RLock()  # owner: the thread that dumps what has another name meanwhile
+
+
+@contextlib.contextmanager
+def _of_main(obj: Any) -> Iterator[None]:
+    """What belongs to the program, by the name by which dill knows that."""
+    with _renaming:
+        name, obj.__module__ = obj.__module__, MAIN
+        try:
+            yield
+        finally:
+            obj.__module__ = name
 
 
 def load_by_value(data: bytes) -> Any:

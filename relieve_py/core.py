@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from relieve_py import farewell, plugins
+from relieve_py.byvalue import MAINS
 from relieve_py.child.boot import Objects, Plan, encode_objects
 from relieve_py.cpus import thread_limits
 from relieve_py.health import Sampler
@@ -187,7 +188,7 @@ def _whose_imports(kind: str, target: Target, script: str) -> tuple[str, str] | 
     if kind != "object":
         return kind, script
     module = getattr(target, "__module__", None) or type(target).__module__
-    if module != "__main__":
+    if module not in MAINS:
         return "module", module
     path = getattr(sys.modules["__main__"], "__file__", None)
     return ("path", os.path.abspath(path)) if path is not None else None

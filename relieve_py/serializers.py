@@ -143,7 +143,7 @@ class PickleSerializer:
             if raised_by_handler(error):
                 raise
             return _encode_rich(obj)
-        if data.rfind(b"__main__") >= 0:  # whose names mean another thing on the other side; (`in` takes longer)
+        if data.rfind(b"_main__") >= 0:  # of MAINS, whose names mean another thing there; (`in` takes longer)
             return _encode_rich(obj)
         return Payload(data, buffers or ())  # an empty list of its own costs each call that waits
 

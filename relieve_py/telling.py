@@ -6,6 +6,7 @@ import os
 import traceback
 from types import TracebackType
 
+from relieve_py.byvalue import MAINS
 from relieve_py.serializers import Payload, Serializer
 from relieve_py.texts import pack
 
@@ -32,7 +33,7 @@ def error_payload(serializer: Serializer, error: BaseException) -> Payload:
 
 def _told(error: BaseException) -> tuple[str, str, str]:
     cls = type(error)
-    name = cls.__qualname__ if cls.__module__ in ("builtins", "__main__") else f"{cls.__module__}.{cls.__qualname__}"
+    name = cls.__qualname__ if cls.__module__ in ("builtins", *MAINS) else f"{cls.__module__}.{cls.__qualname__}"
     try:
         text = str(error)
     except Exception as broken:

@@ -307,3 +307,49 @@ def test_a_class_of_main_is_not_taken_for_the_other_sides_main(tmp_path: Path) -
     assert not hasattr(sys.modules["__main__"], "Own")
     (own,) = PICKLE.decode(Payload(data))
     assert (own.value, type(own).__name__) == (8, "Own")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_what_a_program_defines_comes_back_as_itself_to_a_child_of_multiprocessing(tmp_path: Path, method: str) -> None:
+    """There it is of another module, which is nowhere else."""
+    code = f"""
+        import multiprocessing
+        from relieve_py import CallableTask
+
+        class Own:
+            def __init__(self, value):
+                self.value = value
+
+            def again(self):
+                return Own(self.value)
+
+        class OwnError(Exception):
+            pass
+
+        def helped(n):
+            return 1 if n == 0 else n * helped(n - 1)
+
+        def work(own):
+            if own.value < 0:
+                raise OwnError(own.value)
+            return Own(helped(own.value)).again()
+
+        def run():
+            assert Own.__module__ == "__mp_main__"
+            with CallableTask(work) as task:
+                own = task.get(None, Own(4)).result(20)
+                assert (type(own), own.value) == (Own, 24)
+                try:
+                    task.get(None, Own(-1)).result(20)
+                except OwnError as error:
+                    assert error.args == (-1,)
+                    assert Own.__module__ == work.__module__ == "__mp_main__"
+                    print("all well", flush=True)
+
+        if __name__ == "__main__":
+            process = multiprocessing.get_context({method!r}).Process(target=run)
+            process.start()
+            process.join(25)
+            assert process.exitcode == 0
+    """
+    assert run_program(tmp_path, code) == b"all well\n"
