@@ -54,6 +54,9 @@ class Reply(LateFuture):
     asked_by_listener = False
     """Whoever waits may hold up the strand. For the library."""
 
+    def __reduce__(self) -> Any:
+        raise TypeError(f"the Reply of {self._title} cannot be sent to another process: send its result()")
+
     # -- for the library ---------------------------------------------------------------------------
 
     def settle(self, value: Any) -> bool:

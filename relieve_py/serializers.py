@@ -340,7 +340,7 @@ def _parts(obj: Any) -> list[tuple[str, Any]]:
         return [(f"[{key!r}]", value) for key, value in obj.items()]
     if isinstance(obj, (list, tuple, set, frozenset)):
         return [(f"[{i}]", value) for i, value in enumerate(obj)]
-    if isinstance(obj, (type, FunctionType, ModuleType)):
+    if isinstance(obj, (type, FunctionType, ModuleType)) or _refuses(obj):
         return []
     held = [(f".{name}", value) for name, value in getattr(obj, "__dict__", {}).items()]
     for cls in type(obj).__mro__:
@@ -349,6 +349,15 @@ def _parts(obj: Any) -> list[tuple[str, Any]]:
             if hasattr(obj, name):
                 held.append((f".{name}", getattr(obj, name)))
     return held
+
+
+def _refuses(obj: Any) -> bool:
+    """Whether it says by itself that it cannot be sent, whatever it consists of."""
+    try:
+        obj.__reduce_ex__(5)
+    except Exception:
+        return True
+    return False
 
 
 def _encodes(serializer: Serializer, part: Any) -> bool:

@@ -288,6 +288,14 @@ def test_an_argument_that_cannot_be_sent_is_named_by_its_path_and_no_child_is_to
     assert never.state is State.NEW
 
 
+def test_tasks_workers_and_replies_are_refused_as_a_whole_and_by_name(kitchen: CallableTask) -> None:
+    worker = CloudWorker(CallableTask(KITCHEN), name="cloud")
+    for part, name in ((kitchen, kitchen.name), (worker, "cloud"), (kitchen.get("echo"), "call .* of echo")):
+        with pytest.raises(EncodeError, match=f"{name}.* cannot be sent to another process") as caught:
+            kitchen.get("echo", {"part": part})
+        assert caught.value.path == "args[0]['part']"
+
+
 def test_start_arguments_that_cannot_be_sent_are_refused_by_path() -> None:
     task = CallableTask(KITCHEN, args=(1, sys._getframe()))
     with pytest.raises(EncodeError, match=r"args\[1\]"):
