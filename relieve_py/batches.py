@@ -8,6 +8,7 @@ from typing import Any
 from relieve_py.errors import AlreadyRunning, RelieveError
 from relieve_py.replies import Reply, results_of
 from relieve_py.tasks import ForkTask, Task
+from relieve_py.timeouts import check_timeout
 from relieve_py.workers import Worker
 
 
@@ -90,6 +91,7 @@ class QueueWorker(Worker):
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Run no more tasks, and let the running ones finish and leave. The Reply gives the exit records."""
+        check_timeout(timeout)
         with self._lock:
             never, self._runs = list(self._runs), deque()
         for _, _, exit in never:

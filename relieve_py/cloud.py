@@ -25,6 +25,7 @@ from relieve_py.serializers import Serializer
 from relieve_py.streams import Stream
 from relieve_py.supervisor import shared
 from relieve_py.tasks import CallableTask, ForkTask, Task, new_event
+from relieve_py.timeouts import check_timeout
 from relieve_py.traffic import Traffic
 from relieve_py.workers import Worker
 
@@ -242,6 +243,7 @@ class CloudWorker(Remote, Worker):
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Finish what runs, fail what waits with Stopped, and stop every task. The Reply gives the exit records."""
+        check_timeout(timeout)
         self._dispatcher.close()
         return super().stop(timeout)
 
@@ -253,9 +255,7 @@ class CloudWorker(Remote, Worker):
     def drain(self, timeout: float | None = None) -> Reply:
         """A Reply of the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds."""
-        reply = self._once_empty(timeout, "drain()")
-        self._dispatcher.drain(reply)
-        return reply
+        return self._once_empty(timeout, "drain()", self._dispatcher.drain)
 
     def flush(self, timeout: float | None = None) -> Reply:
         """Take no more calls, and finish those that are here: new ones fail with Stopped, until ``resume()`` or
@@ -264,16 +264,16 @@ class CloudWorker(Remote, Worker):
         The Reply gives the worker, once it has no open calls. Raises TimeoutError when it still has some after
         ``timeout`` seconds; it then takes none all the same.
         """
-        reply = self._once_empty(timeout, "flush()")
-        self._dispatcher.flush(reply)
-        return reply
+        return self._once_empty(timeout, "flush()", self._dispatcher.flush)
 
-    def _once_empty(self, timeout: float | None, what: str) -> Reply:
+    def _once_empty(self, timeout: float | None, what: str, wait: Callable[[Reply], object]) -> Reply:
         self._must_be_mine()
+        check_timeout(timeout)
         reply = Reply(None, self.emitter.strand, self._title(what))
         reply.keeps = self
         reply.asked_by_listener = self.emitter.strand.here
-        fail_after(reply, timeout, f"worker {self.name!r} still has open calls")
+        wait(reply)
+        fail_after(reply, timeout, f"worker {self.name!r} still has open calls")  # behind that: it may be 0
         return reply
 
     def pause(self) -> None:

@@ -13,6 +13,7 @@ from relieve_py.replies import Reply
 from relieve_py.slot import all_slots
 from relieve_py.strands import threads
 from relieve_py.supervisor import shared
+from relieve_py.timeouts import check_timeout
 
 UNKILLABLE = 2.0
 """Seconds beyond its own timeout that a child may hold up the exit: the system may not carry out even a SIGKILL."""
@@ -25,6 +26,7 @@ def stop_all(timeout: float | None = None) -> None:
 
     Each may finish what it runs for ``timeout`` seconds (its own ``kill_timeout`` if None), and is then killed.
     """
+    check_timeout(timeout)
     _wait([slot.stop(timeout) for slot in all_slots()])
 
 

@@ -17,6 +17,7 @@ from relieve_py.log import logger
 from relieve_py.loops import Waiter
 from relieve_py.strands import Strand
 from relieve_py.supervisor import shared, stand_aside
+from relieve_py.timeouts import check_timeout
 
 if TYPE_CHECKING:
     from relieve_py.calls import Call
@@ -304,8 +305,9 @@ def fail_after(reply: Reply, timeout: float | None, what: str) -> None:
     """Fail it with a TimeoutError if it is not settled after so many seconds; never, if None."""
     if timeout is None:
         return
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be a number of seconds, not {timeout!r}")
+    check_timeout(timeout)
+    if reply.settled():
+        return
     supervisor = shared()
     error = TimeoutError(f"{what} after {timeout:g} seconds")
     timer = supervisor.at(supervisor.now() + timeout, reply.fail, error)

@@ -53,6 +53,7 @@ from relieve_py.reserve import Reserve
 from relieve_py.serializers import Serializer
 from relieve_py.strands import Strand, log_later
 from relieve_py.supervisor import Supervisor, Timer, stand_aside
+from relieve_py.timeouts import check_timeout
 from relieve_py.traffic import Traffic
 from relieve_py.upkeep import Upkeep
 from relieve_py.wire import Frame, Kind
@@ -159,6 +160,7 @@ class Slot:
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let the child finish and leave; the Reply gives the exit record."""
+        check_timeout(timeout)
         return self._ask("stop()", self._stop_waiters, lambda now: self.life.stop(now, timeout))
 
     def kill(self, signum: int) -> Reply:
@@ -206,8 +208,9 @@ class Slot:
         """A Reply of the task, when it has no open calls; of a TimeoutError when it still has some then."""
         self.must_be_mine()
         reply = self._reply("drain()")
-        fail_after(reply, timeout, f"task {self.life.name!r} still has open calls")
+        check_timeout(timeout)
         self.traffic.drain(reply)
+        fail_after(reply, timeout, f"task {self.life.name!r} still has open calls")  # behind that: it may be 0
         return reply
 
     def let_go(self) -> None:

@@ -29,6 +29,7 @@ from relieve_py.replies import Reply, gather, one_by_one, results_of
 from relieve_py.sight import InSight
 from relieve_py.stats import History
 from relieve_py.tasks import CallableTask, Task
+from relieve_py.timeouts import check_timeout
 from relieve_py.waiters import Waiters
 
 logger = logging.getLogger("relieve_py")
@@ -117,6 +118,7 @@ class Worker(Entered, Listening, InSight):
 
         It has ``timeout`` seconds (``kill_timeout``) to finish what it runs, which may be ``math.inf``.
         """
+        check_timeout(timeout)
         member = self.task(task if isinstance(task, str) else task.name)
         with self._lock:
             self._members = {name: other for name, other in self._members.items() if other is not member}
@@ -233,6 +235,7 @@ class Worker(Entered, Listening, InSight):
 
     def stop(self, timeout: float | None = None) -> Reply:
         """Let every child finish and leave. The Reply gives the exit records, in the order of the tasks."""
+        check_timeout(timeout)
         return self._end("stop()", lambda task: task.stop(timeout))
 
     def kill(self, signum: int = signal.SIGKILL) -> Reply:

@@ -15,8 +15,10 @@ from relieve_py import (
     ElasticSize,
     NotRunning,
     PendingCall,
+    QueueWorker,
     RecyclePolicy,
     RetryPolicy,
+    ScriptTask,
     State,
     Stopped,
     TaskDied,
@@ -491,3 +493,32 @@ def test_objects_are_scripts_too(sim: Simulation) -> None:
     sim.exports = None
     with CloudWorker(CallableTask(One), CallableTask(Other)) as worker:
         assert [worker.script(which).get("which").result() for which in (One, Other, One)] == [1, 2, 1]
+
+
+# -- timeouts --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("timeout", ["1", True, float("nan"), 10**400], ids=["text", "bool", "nan", "huge"])
+def test_a_wrong_timeout_is_refused_by_name_and_nothing_is_done(sim: Simulation, timeout: Any) -> None:
+    with CloudWorker(CallableTask("any.py"), size=2) as worker, CallableTask("other.py") as task:
+        first = next(iter(worker))
+        for ask in (worker.stop, worker.drain, worker.flush, lambda t: worker.remove(first, t), task.stop, task.drain):
+            with pytest.raises((TypeError, ValueError), match="timeout must be a number of seconds"):
+                ask(timeout)
+        assert len(worker) == 2
+        assert [worker.get("echo", 1).result(), task.get("echo", 2).result()] == [1, 2]
+
+
+def test_there_is_no_wrong_timeout_for_a_batch_either(sim: Simulation) -> None:
+    queue = QueueWorker(ScriptTask("any.py"))
+    with pytest.raises(ValueError, match="timeout"):
+        queue.stop(float("nan"))
+
+
+@pytest.mark.parametrize("timeout", [0, -1])
+def test_what_is_idle_is_drained_in_no_time(sim: Simulation, timeout: float) -> None:
+    with CloudWorker(CallableTask("any.py"), size=2) as worker, CallableTask("other.py") as task:
+        sim.run()
+        assert worker.drain(timeout).result() is worker
+        assert worker.flush(timeout).result() is worker
+        assert task.drain(timeout).result() is task
