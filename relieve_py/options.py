@@ -69,6 +69,13 @@ def _is_tuple(instance: Any, attribute: attrs.Attribute[Any], value: Any) -> Non
         raise TypeError(f"{attribute.name} must be a list or tuple, not {value!r}")
 
 
+def _fits_in_an_environment(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+
+
 def _as_dict(env: Any) -> Any:
     return dict(env) if isinstance(env, Mapping) else env or {}
 
@@ -175,7 +182,7 @@ class TaskOptions:
     def _strings(self, attribute: attrs.Attribute[Any], value: Any) -> None:
         if not isinstance(value, dict) or not all(isinstance(part, str) for pair in value.items() for part in pair):
             raise TypeError(f"env must be a mapping of strings to strings, not {value!r}")
-        wrong = [part for pair in value.items() for part in pair if "\0" in part]
+        wrong = [part for pair in value.items() for part in pair if not _fits_in_an_environment(part)]
         if wrong or any("=" in key or not key for key in value):
             raise ValueError(f"env has a name or a value that no environment can hold: {value!r}")
 

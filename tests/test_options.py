@@ -62,6 +62,7 @@ WRONG: list[tuple[str, Any, type[Exception]]] = [
     ("env", {"A=B": "1"}, ValueError),
     ("env", {"": "1"}, ValueError),
     ("env", {"A": "nul\0"}, ValueError),
+    ("env", {"A": "\ud800"}, ValueError),
     ("cwd", 3, TypeError),
     ("cwd", b"/", TypeError),
     ("containers", "pkg.mod:setup", TypeError),
