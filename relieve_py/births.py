@@ -182,7 +182,12 @@ class Births:
         with self._line.lock:
             table = self._host.traffic.table
             blamed, worked = table.blames(birth.begun), table.finished > 0
-        self._host.act(
-            lambda now: life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked, remains=remains)
-        )
+        fate = getattr(birth.process, "fate", None)  # a launcher is a plug-in, and its processes may know none
+
+        def decide(now: float) -> list[Instruction]:
+            if fate is not None and birth.generation == life.generation:
+                life.forced = life.forced or fate
+            return life.exited(birth.generation, code, signum, now, blamed=blamed, worked=worked, remains=remains)
+
+        self._host.act(decide)
         self._line.close(birth)

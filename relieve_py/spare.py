@@ -9,6 +9,7 @@ from collections.abc import Callable
 from relieve_py import locks
 from relieve_py.birth import Birth
 from relieve_py.errors import ProtocolError, RelieveError, StartError
+from relieve_py.lifecycle import signal_name
 from relieve_py.line import Line
 from relieve_py.messages import exports_of, start_error_of
 from relieve_py.recipe import Recipe
@@ -155,7 +156,7 @@ class Spare:
         if self._line.read_out(birth, code, signum):
             notes = birth.remains(signum).notes()
             self._close(birth)
-            how = f"exit code {code}" if signum is None else f"signal {signum}"
+            how = f"exit code {code}" if signum is None else f"killed by {signal_name(signum)}"
             error = self._start_error(f"ended before it was ready: {how}")
             for note in notes:
                 error.add_note(note)

@@ -247,6 +247,8 @@ class Connection:
         for observer in launching.values():
             self.supervisor.post(observer.lost)
         for process, observer in children.values():
+            if not process.doomed and process.status() is None:  # else it has ended for a reason of its own
+                process.fate = f"its server process (pid {pid}) {how}"
             process.kill_family()
             process.close()
             self.supervisor.post(observer.exited, None, signal.SIGKILL)

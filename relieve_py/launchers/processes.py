@@ -127,6 +127,7 @@ class ServedProcess:
     def __init__(self, server: Server, pid: int, pidfd: int | None) -> None:
         self.pid = pid
         self.doomed = False  # it got a SIGKILL, so its end is due
+        self.fate: str | None = None  # why it is killed though its task did not want that
         self._server = server
         self._pidfd = pidfd
         self._lock = locks.new()  # owner: whoever uses or closes _pidfd, so that it cannot be another's number

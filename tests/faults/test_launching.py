@@ -211,8 +211,9 @@ def test_a_server_that_is_killed_while_its_children_work_costs_what_they_run(poo
         for server in servers:
             os.kill(server, signal.SIGKILL)
         for reply in running:
-            with pytest.raises(TaskDied, match="SIGKILL"):
+            with pytest.raises(TaskDied, match=r"killed by SIGKILL \(its server process \(pid \d+\) died\)"):
                 reply.result(DEADLINE)
+        assert all(task.exit is not None and task.exit.forced for task in worker)
         assert [reply.result(DEADLINE) for reply in queued] == list(range(6))
 
 
