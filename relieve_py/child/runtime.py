@@ -408,6 +408,9 @@ class Child:
         return list(self.requests.values())
 
 
+_STRAY = "a process that a call has forked by os.fork() went on behind that call, and ends here; have it os._exit()"
+
+
 def main(channel_fd: int, page_fd: int) -> NoReturn:
     """Be a child on these inherited descriptors, until the end of the process."""
     os.set_inheritable(channel_fd, False)
@@ -417,16 +420,19 @@ def main(channel_fd: int, page_fd: int) -> NoReturn:
 
 def run(sock: socket.socket, page_fd: int) -> NoReturn:
     """Be a child on this channel and page, until the end of the process."""
-    code = 1
+    code, pid = 1, os.getpid()
     try:
         become_child()
         child = Child(sock, LastWords(page_fd))
         code = child.live()
         child.inbox.watch(True)  # what threads that are joined now ask the parent can still be answered
     except BaseException as error:
-        import traceback
+        if os.getpid() == pid:
+            import traceback
 
-        traceback.print_exception(error)
+            traceback.print_exception(error)
+        elif sys.stderr is not None:
+            sys.stderr.write(f"relieve_py: {_STRAY}\n")
     finally:
         signal.signal(signal.SIGURG, signal.SIG_IGN)
         leave(code)

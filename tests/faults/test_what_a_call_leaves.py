@@ -18,7 +18,7 @@ from faulting import DEADLINE, FAULTY, Pool, Row, case, error, make_task, value
 from processes import signal_child, wait_gone
 from sizes import size
 
-from relieve_py import CallableTask, CallTimeout, CloudWorker
+from relieve_py import CallableTask, CallTimeout, CloudWorker, OutputLine
 
 Alone = Callable[..., CallableTask]
 
@@ -99,6 +99,23 @@ def test_a_call_that_returns_twice_is_answered_once(pool: Pool, alone: Alone) ->
     assert wait_gone(copy)
     assert [task.get("echo", n).result(DEADLINE) for n in range(3)] == [0, 1, 2]
     assert (task.pid, task.restarts) == (pid, 0)
+
+
+@pytest.mark.fault(29)
+def test_the_copy_says_what_it_should_do_instead() -> None:
+    lines: list[str] = []
+    told = threading.Event()
+
+    def hear(line: OutputLine) -> None:
+        lines.append(line.text)
+        told.set()
+
+    with CallableTask(FAULTY, output=hear) as task:
+        copy = task.get("fork_and_return_twice").result(DEADLINE)
+        assert wait_gone(copy)
+        assert told.wait(DEADLINE)
+    assert len(lines) == 1, "no traceback of the library"
+    assert "have it os._exit()" in lines[0]
 
 
 # -- what it changes -------------------------------------------------------------------------------
