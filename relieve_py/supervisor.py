@@ -224,7 +224,9 @@ class Supervisor:
     def _run(self) -> None:
         callbacks.put_off = put_off = deque[Strand]()
         while not self._closed:
-            self._heed(self._poller.wait(self._until_next_timer()))
+            # A process that was stopped (SIGSTOP) for longer than it would wait is told of nothing: it looks again, so
+            # that no timer is run before what came in time.
+            self._heed(self._poller.wait(self._until_next_timer()) or self._poller.wait(0.0))
             self._run_posted()
             self._run_timers()
             while put_off:  # what was decided is done: now others may be told of it

@@ -448,3 +448,37 @@ def test_a_forked_process_gets_a_thread_of_its_own() -> None:
     assert in_fork(check) == 0
     settle(mine)
     assert shared() is mine
+
+
+def test_what_has_come_goes_before_timers_that_were_overslept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that was stopped meanwhile hears of nothing from its first look."""
+    supervisor = Supervisor()
+    read, write = os.pipe()
+    happened: list[str] = []
+    over = threading.Event()
+    looks, wait = [0], supervisor._poller.wait
+
+    def oversleep(seconds: float | None) -> list[int]:
+        if looks[0] == 0:
+            looks[0] = 1
+            threading.Event().wait(0.05)  # longer than until the timer
+            return []
+        return wait(seconds)
+
+    def come() -> None:
+        happened.append("it came")
+        supervisor.unwatch(read)
+
+    def prepare() -> None:
+        supervisor.watch(read, come)
+        os.write(write, b"\0")
+        supervisor.at(supervisor.now() + 0.01, happened.append, "the timer")
+        supervisor.at(supervisor.now() + 0.01, over.set)
+        monkeypatch.setattr(supervisor._poller, "wait", oversleep)
+
+    supervisor.post(prepare)
+    assert over.wait(20)
+    supervisor.close()
+    os.close(read)
+    os.close(write)
+    assert happened == ["it came", "the timer"]
