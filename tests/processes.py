@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import select
+import threading
+import time
 from collections.abc import Iterator
 
 import psutil
@@ -29,6 +31,16 @@ def wait_gone(pid: int | None, seconds: float = PATIENCE) -> bool:
         return bool(select.select([fd], [], [], seconds)[0])
     finally:
         os.close(fd)
+
+
+def wait_reaped(pid: int, seconds: float = PATIENCE) -> bool:
+    """Wait until that process is no more, not even as a zombie; False when it still is then."""
+    pause, deadline = threading.Event(), time.monotonic() + seconds
+    while psutil.pid_exists(pid):
+        if time.monotonic() > deadline:
+            return False
+        pause.wait(0.01)  # it is told to nobody but its parent
+    return True
 
 
 def signal_child(task: Task, signum: int) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from processes import wait_gone
 
-from relieve_py.launchers.reaping import descendants_of, dying_with_parent
+from relieve_py.launchers.marks import bearers, whose_mark
+from relieve_py.launchers.reaping import descendants_of, dying_with_parent, kill_all
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process of its parent's death")
 LOADED = f"import sys; {dying_with_parent()}; import time; print('loading', flush=True); time.sleep(50)"
@@ -66,3 +69,51 @@ def test_processes_are_known_whichever_thread_has_started_them() -> None:
     finally:
         over.set()
         thread.join()
+
+
+@pytest.mark.rule(11)
+def test_a_process_that_may_not_be_killed_keeps_no_other_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that a child has started with the rights of another user."""
+    killed = []
+
+    def kill(pid: int, signum: int) -> None:
+        if pid == 2:
+            raise PermissionError
+        if pid == 3:
+            raise ProcessLookupError
+        killed.append(pid)
+
+    monkeypatch.setattr(os, "kill", kill)
+    assert kill_all([1, 2, 3, 4]) == {2}
+    assert killed == [1, 4]
+
+
+@pytest.mark.rule(11)
+def test_a_mark_is_borne_by_all_that_descend(program: Callable[..., Any]) -> None:
+    bearer = program(
+        """
+        import os
+        from relieve_py.launchers.marks import bear_mark
+        assert bear_mark()
+        read, write = os.pipe()
+        if os.fork() == 0:
+            if (pid := os.fork()):
+                os.write(write, str(pid).encode())
+                os._exit(0)
+            os.setsid()
+            os.closerange(3, 256)
+            os.execvp("sleep", ["sleep", "50"])
+        os.wait()
+        print(os.read(read, 20).decode(), flush=True)
+        input()
+        """
+    )
+    with bearer:
+        orphan, me = int(bearer.stdout.readline()), os.getpid()
+        assert bearers(me) == {bearer.pid: bearer.pid, orphan: bearer.pid}
+        assert whose_mark(orphan, me) == bearer.pid
+        assert whose_mark(me, me) == whose_mark(orphan, me + 1) == 0
+        os.kill(orphan, signal.SIGKILL)
+        bearer.communicate("over\n")
+    assert wait_gone(orphan)
+    assert whose_mark(bearer.pid, me) == 0

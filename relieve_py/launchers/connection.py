@@ -21,8 +21,9 @@ from relieve_py.errors import ProtocolError
 from relieve_py.launchers import pulse
 from relieve_py.launchers.base import LaunchSpec, Observer, Process
 from relieve_py.launchers.interpreter import python_command
+from relieve_py.launchers.marks import bearers
 from relieve_py.launchers.processes import ServedProcess, ServerProcess
-from relieve_py.launchers.reaping import dying_with_parent
+from relieve_py.launchers.reaping import dying_with_parent, kill_all
 from relieve_py.log import logger
 from relieve_py.preload import Preload
 from relieve_py.serializers import Descriptors
@@ -146,12 +147,14 @@ class Connection:
 
     def look_around(self) -> None:
         """It is busy, or frozen: tell of killed children that are dead, as far as that can be seen from here."""
+        dead = []
         for number, (process, observer) in list(self._children.items()):
             status = process.status() if process.doomed and observer is not _NOBODY else None
             if status is not None:
                 self._children[number] = process, _NOBODY
-                process.kill_family()
+                dead.append(process)
                 self.supervisor.post(observer.exited, *_decode_status(status))
+        self._kill_families(dead)
 
     def give_up(self) -> None:
         """It is frozen: a server that dies can be replaced, one that does nothing cannot."""
@@ -246,12 +249,23 @@ class Connection:
         children, self._children = self._children, {}
         for observer in launching.values():
             self.supervisor.post(observer.lost)
-        for process, observer in children.values():
+        for process, _ in children.values():
             if not process.doomed and process.status() is None:  # else it has ended for a reason of its own
                 process.fate = f"its server process (pid {pid}) {how}"
-            process.kill_family()
+        self._kill_families([process for process, _ in children.values()])
+        for process, observer in children.values():
             process.close()
             self.supervisor.post(observer.exited, None, signal.SIGKILL)
+
+    def _kill_families(self, processes: list[ServedProcess]) -> None:
+        """The server is gone, or does nothing: kill these of its children, and whatever they have left behind."""
+        if not processes:
+            return
+        for process in processes:
+            process.kill_family()
+        assert self._process is not None
+        pids = {process.pid for process in processes}
+        kill_all(pid for pid, child in bearers(self._process.pid).items() if child in pids)
 
     def hang_up(self) -> None:
         """Let the server read the end of its channel: it kills what it has, and leaves."""
@@ -265,8 +279,7 @@ class Connection:
         assert self._process is not None
         if not self._process.ends_within(max(0.0, deadline - time.monotonic())):
             self._process.kill()
-            for process, _ in self._children.values():
-                process.kill_family()
+            self._kill_families([process for process, _ in self._children.values()])
             self._process.ends_within(LEAVING)
 
     def retire(self) -> None:

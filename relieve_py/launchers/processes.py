@@ -12,7 +12,7 @@ import threading
 from typing import Protocol
 
 from relieve_py import locks
-from relieve_py.launchers.reaping import descendants_of, kill_group
+from relieve_py.launchers.reaping import descendants_of, kill_all, kill_group
 from relieve_py.supervisor import Supervisor
 
 
@@ -169,9 +169,7 @@ class ServedProcess:
                 signal.pidfd_send_signal(self._pidfd, 0)  # type: ignore[attr-defined,unused-ignore]
                 below = descendants_of(self.pid)
                 kill_group(self.pid)
-                for pid in below:
-                    with contextlib.suppress(ProcessLookupError):
-                        os.kill(pid, signal.SIGKILL)
+                kill_all(below)
 
     def close(self) -> None:
         """Close the pidfd."""

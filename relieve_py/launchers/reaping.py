@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 
@@ -60,6 +60,19 @@ def kill_group(pid: int) -> None:
     """SIGKILL to the process group of a child that is ours and not reaped, so that the number cannot be another's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)
+
+
+def kill_all(pids: Iterable[int]) -> set[int]:
+    """SIGKILL to those of these processes that are still there; those that are another user's, and cannot be killed."""
+    spared = set()
+    for pid in pids:
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+        except PermissionError:
+            spared.add(pid)
+    return spared
 
 
 def children_of(pid: int) -> list[int]:

@@ -26,11 +26,13 @@ from relieve_py.child.process import forget_parents_state
 from relieve_py.child.rehearsal import part_of_the_parent, rehearse
 from relieve_py.child.streams import reopen_streams
 from relieve_py.launchers.blanks import Blanks
+from relieve_py.launchers.marks import bear_mark, whose_mark
 from relieve_py.launchers.reaping import (
     become_group_leader,
     become_subreaper,
     children_of,
     descendants_of,
+    kill_all,
     kill_group,
     name_process,
     outlive_parent,
@@ -154,7 +156,8 @@ class Server:
     def _leave_server(self) -> None:
         """In the new process: nothing of the server's stays open, and its signals are a child's."""
         become_group_leader()
-        become_subreaper()
+        if not bear_mark():
+            become_subreaper()  # what it leaves behind stays below it, until it ends
         self._channel.close()
         os.close(self._wake_read)
         os.close(self._wake_write)
@@ -245,13 +248,13 @@ class Server:
                 self._blanks.ended(pid)
 
     def _kill_orphans(self, besides: int) -> None:
-        """Each child is a sub-reaper too, so what falls to this process when one ends was left by that one."""
+        """Kill what has fallen to this process and was left by no child that lives."""
         ours = {besides, *self._children, *(blank.pid for blank in self._blanks or ())}
-        orphans = [pid for pid in children_of(os.getpid()) if pid not in ours]
-        for orphan in orphans:
-            for pid in (orphan, *descendants_of(orphan)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+        alive = self._children.keys() - {besides}
+        for orphan in children_of(os.getpid()):
+            left_by = whose_mark(orphan, os.getpid())
+            if orphan not in ours and left_by not in alive and (left_by is not None or not alive):
+                kill_all([orphan, *descendants_of(orphan)])
 
     def _kill_all(self) -> None:
         """The parent is gone: nothing of it stays."""
@@ -260,17 +263,15 @@ class Server:
         for pid in self._children:
             below = descendants_of(pid)
             kill_group(pid)
-            for descendant in below:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(descendant, signal.SIGKILL)
-        while True:  # ends: all that can be here was killed, and so is what falls to us meanwhile
+            kill_all(below)
+        while True:  # ends: all that can be here is killed, and so is what falls to us meanwhile
+            spared, left = kill_all(descendants_of(os.getpid())), children_of(os.getpid())
+            if left and spared.issuperset(left):
+                return
             try:
                 os.waitpid(-1, 0)
             except ChildProcessError:
                 return
-            for pid in children_of(os.getpid()):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
 
 
 @contextlib.contextmanager

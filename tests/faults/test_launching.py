@@ -296,7 +296,7 @@ def children_of(pid: int) -> list[int]:
 def test_a_frozen_server_holds_up_no_call_and_no_stop_for_long(pool: Pool) -> None:
     pool.load.forgive(TaskDied)
     task = make_task(pool.launcher)
-    task.start().result(DEADLINE)
+    left = task.get("leave_a_daemon").result(DEADLINE)
     server = server_of(task)
     its_children = children_of(server)
     os.kill(server, signal.SIGSTOP)
@@ -304,7 +304,7 @@ def test_a_frozen_server_holds_up_no_call_and_no_stop_for_long(pool: Pool) -> No
     with pytest.raises(TaskDied):
         task.get("kill").result(DEADLINE)
     assert task.get("echo", 2).result(DEADLINE) == 2, "the server could not tell that the child is dead"
-    assert all(map(wait_gone, (server, *its_children)))
+    assert all(map(wait_gone, (left, server, *its_children)))
     server = server_of(task)
     its_children = children_of(server)
     os.kill(server, signal.SIGSTOP)

@@ -15,12 +15,13 @@ from typing import IO
 
 import pytest
 from faulting import DEADLINE, FAULTY, Pool, Row, case, error, make_task, value
-from processes import signal_child, wait_gone
+from processes import signal_child, wait_gone, wait_reaped
 from sizes import size
 
 from relieve_py import CallableTask, CallTimeout, CloudWorker, OutputLine
 
 Alone = Callable[..., CallableTask]
+Program = Callable[..., "subprocess.Popen[str]"]
 
 
 # -- what it prints --------------------------------------------------------------------------------
@@ -87,6 +88,42 @@ def test_what_a_child_leaves_behind_ends_with_it(pool: Pool, alone: Alone, funct
         task.restart().result(DEADLINE)
     assert wait_gone(left)
     assert task.get("echo", 2).result(DEADLINE) == 2
+
+
+@pytest.mark.fault(29)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is init's")
+def test_what_a_call_leaves_behind_ends_with_its_own_child_and_leaves_no_zombie(pool: Pool, alone: Alone) -> None:
+    first, second = alone(), alone()
+    pids = first.pid, second.pid
+    ended, *left = (task.get("leave_a_daemon").result(DEADLINE) for task in (first, first, second))
+    os.kill(ended, signal.SIGKILL)
+    assert wait_reaped(ended), "though its child lives"
+    assert (first.pid, second.pid) == pids
+    signal_child(first, signal.SIGKILL)
+    assert first.get("echo", 1).result(DEADLINE) == 1
+    assert wait_reaped(left[0])
+    assert not wait_gone(left[1], 0), "its child lives"
+    second.restart().result(DEADLINE)
+    assert wait_reaped(left[1])
+
+
+@pytest.mark.fault(29)
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere it is init's")
+def test_what_a_child_leaves_behind_ends_with_it_where_limits_cannot_be_set(launcher: str, program: Program) -> None:
+    code = f"""
+        import os, resource, select, signal
+        from relieve_py import CallableTask
+        resource.setrlimit(10, (0, 0))
+        with CallableTask({FAULTY!r}, launcher={launcher!r}) as task:
+            left = os.pidfd_open(task.get("leave_a_daemon").result(20))
+            os.kill(task.pid, signal.SIGKILL)
+            assert select.select([left], [], [], 20)[0]
+            assert task.get("echo", "fine").result(20) == "fine"
+        print("fine")
+    """
+    with program(code) as parent:
+        out, err = parent.communicate(timeout=DEADLINE)
+    assert out == "fine\n", err
 
 
 @pytest.mark.fault(29)
