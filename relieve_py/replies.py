@@ -246,6 +246,8 @@ class Reply(LateFuture):
 
     def _read(self, timeout: float | None) -> float | None:
         """Read the channel on this thread while that is possible; return what is left of ``timeout``."""
+        if timeout is not None:
+            check_timeout(timeout)
         stand_aside()
         supervisor, call = shared(), self._call
         deadline = supervisor.now() + timeout if timeout is not None else None

@@ -343,3 +343,11 @@ def test_gather_settles_once_when_many_threads_settle_its_parts() -> None:
         thread.join()
     together.result(10)
     assert combined == [8]
+
+
+@pytest.mark.parametrize(("timeout", "kind"), [("1", TypeError), ([], TypeError), (float("nan"), ValueError)])
+def test_a_wrong_timeout_says_what_it_has_to_be(timeout: Any, kind: type[Exception]) -> None:
+    reply = make_reply()
+    for wait in (reply.result, reply.exception):
+        with pytest.raises(kind, match="timeout must be a number of seconds, not "):
+            wait(timeout)

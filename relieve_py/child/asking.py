@@ -20,15 +20,22 @@ class Answer(Future[Any]):
     def result(self, timeout: float | None = None) -> Any:
         """What the listener in the parent returned. Raises what it raised, LookupError when there is none,
         TimeoutError."""
-        value, error = super().result(timeout).open()
+        value, error = self._encoded(timeout).open()
         if error is not None:
             raise error
         return value
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """What the listener raised, or None. Raises TimeoutError."""
-        error: BaseException | None = super().result(timeout).open()[1]
+        error: BaseException | None = self._encoded(timeout).open()[1]
         return error
+
+    def _encoded(self, timeout: float | None) -> Any:
+        if timeout is not None:
+            from relieve_py.timeouts import check_timeout
+
+            check_timeout(timeout)
+        return super().result(timeout)
 
     def _invoke_callbacks(self) -> None:
         # Not on the thread that reads: what a callback waits for would never be read.

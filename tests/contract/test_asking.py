@@ -96,3 +96,8 @@ def test_who_asks_need_not_wait_for_ever_and_a_late_answer_harms_nobody(method: 
 def test_the_child_lists_the_calls_that_it_has(listened: CloudWorker) -> None:
     reply = listened.get("ongoing")
     assert reply.result(T) == [(reply.id, "ongoing")]
+
+
+def test_a_wrong_timeout_says_what_it_has_to_be(listened: CloudWorker) -> None:
+    told = listened.get("why_not_within", "never", "1").result(T)
+    assert told == ("TypeError", "timeout must be a number of seconds, not '1'")

@@ -41,6 +41,13 @@ def why_not(name):
         return type(error).__name__, str(error)
 
 
+def why_not_within(name, timeout):
+    try:
+        return ipc.emit(name).result(timeout)
+    except Exception as error:
+        return type(error).__name__, str(error)
+
+
 async def why_not_in_a_loop(name):
     try:
         return await ipc.emit(name)
