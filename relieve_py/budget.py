@@ -55,8 +55,9 @@ class RestartBudget:
         """Why no other child may follow; None when one may."""
         if len(self._deaths) <= self._policy.max_restarts:
             return None
+        times = "once" if len(self._deaths) == 1 else f"{len(self._deaths)} times"
         return (
-            f"died {len(self._deaths)} times within {self._policy.within:g} seconds, which is more than its "
+            f"died {times} within {self._policy.within:g} seconds, which is more than its "
             f"RestartPolicy allows (max_restarts={self._policy.max_restarts})"
         )
 

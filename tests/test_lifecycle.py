@@ -395,6 +395,18 @@ def test_recycling_never_counts_towards_the_budget() -> None:
         life.ready(generation + 1, (), float(generation))
 
 
+@pytest.mark.parametrize(("allowed", "said"), [(0, "died once within"), (1, "died 2 times within")])
+def test_a_spent_budget_says_how_often_the_child_died(allowed: int, said: str) -> None:
+    life = running(RestartPolicy(max_restarts=allowed, delay=0.0))
+    life.exited(1, 1, None, 5.0)
+    if allowed:
+        life.launched(2, 100, 5.0)
+        life.ready(2, (), 5.0)
+        life.exited(2, 1, None, 6.0)
+    assert life.state is State.FAILED
+    assert said in str(life.refusal())
+
+
 @pytest.mark.rule(3)
 @pytest.mark.parametrize("what", ["recycle", "rest"])
 def test_a_stop_overrules_recycling_and_rest(what: str) -> None:

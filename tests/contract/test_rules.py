@@ -274,9 +274,11 @@ def test_rule_4_a_call_that_has_killed_enough_children_is_refused(launcher: str)
         with pytest.raises(PoisonCall) as caught:
             task.options(retries=10, poison_after=2).get("kill_itself").result(T)
         assert caught.value.deaths == 2
+        with pytest.raises(PoisonCall, match="has killed 1 child and is not tried again"):
+            task.options(retries=10, poison_after=1).get("kill_itself").result(T)
         assert isinstance(caught.value.__cause__, TaskDied)
         assert task.get("echo", "probe").result(T) == "probe"
-        assert task.restarts == 2
+        assert task.restarts == 3
 
 
 # -- 5: retries ------------------------------------------------------------------------------------
