@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from relieve_py.calls import EVENT, Call
+from relieve_py.calls import CHUNK, EVENT, Call
 from relieve_py.lanes import Queues
 from relieve_py.table import Unread
 
@@ -64,8 +64,11 @@ class Backlog:
         drops = self.bounded and self.full and how in ("drop_oldest", "drop_newest")
         self.submitted += 1
         self.waiting.add(call)
-        if call.mode is EVENT:
+        mode = call.mode
+        if mode is EVENT:
             self.unread.add(call)
+        elif mode is CHUNK:  # each item is a call of its own
+            self.submitted += call.left() - 1
         if drops:
             self.dropped += 1
             victim = self.waiting.least(oldest=how == "drop_oldest")

@@ -243,6 +243,10 @@ class Call:
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.mode.name.lower()} {self.method or 'default'}>"
 
+    def left(self) -> int:
+        """How many pieces of work it has that are open."""
+        return 1
+
     @property
     def partly_answered(self) -> bool:
         """True when the caller has part of its answer, so that trying again would repeat that."""

@@ -127,6 +127,8 @@ class Chunking:
     def _end(self, batch: Batch, over: Conclusion) -> None:
         if over.give():
             _send_again(over.again, over.counted, self._sender)
+        else:
+            self._tally.were_cancelled(sum(call.left() for call in over.again))
 
     # -- when a piece is slow ----------------------------------------------------------------------
 
@@ -173,6 +175,8 @@ class Chunking:
             rest, give = batch.release(begun)
         if give():
             _send_again(rest, isinstance(batch, Bundle), self._sender)
+        else:
+            self._tally.were_cancelled(sum(call.left() for call in rest))
         self._line.nudge()
 
     # -- when a call of a bundle is not wanted any more --------------------------------------------
@@ -218,6 +222,8 @@ class Chunking:
         """Without the lock: the piece that the dead child ran has failed."""
         over = self._break_off(batch, progress)
         for call in over.dead:
+            if call.reply.cancelled() and not over.counted:  # of a map that nobody reads any more
+                self._tally.were_cancelled(1)
             self._endings.failed(call, died(call, exit, restarts), lost=True)
             if over.counted and call.home is not None:
                 call.home.ended((call,), self._sender)

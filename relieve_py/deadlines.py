@@ -111,7 +111,7 @@ class Deadlines:
     def _too_late(self, call: Call, error: CallTimeout) -> None:
         """Without the lock: it fails for that, unless its caller has cancelled it meanwhile."""
         if call.reply.cancelled():
-            self._tally.was_cancelled()
+            self._tally.were_cancelled(1)
         self._endings.failed(call, error, lost=True)
 
     def _still_there(self, number: int, generation: int, again: bool = False) -> None:

@@ -127,10 +127,11 @@ class Dispatcher:
 
     def _fail(self, call: Call, error: RelieveError) -> None:
         """A call has failed before it was with a task, or between two tries."""
+        call.await_turn_no_more()
         if call.causes and error.__cause__ is None:
             error.__cause__ = call.causes[-1]  # why another try was needed
         if call.reply.fail(error) and call.mode is not EVENT:
-            self.tally.has_failed()
+            self.tally.have_failed(call.left())
 
     def _refuse(self, stopping: bool, flushing: bool) -> None:
         """Under the lock: take no new calls, for these reasons; neither: take them."""
@@ -189,7 +190,7 @@ class Dispatcher:
         locks.refuse_if_mine(self.mutex)
         try:
             if self._drop_waiting(call):
-                self.tally.was_cancelled()
+                self.tally.were_cancelled(call.left())
         except BaseException:  # of a signal handler
             self.mend()
             raise

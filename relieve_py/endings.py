@@ -95,13 +95,14 @@ class Endings:
 
     def give_up(self, call: Call, error: BaseException) -> None:
         """The call has failed for good."""
+        call.await_turn_no_more()
         if isinstance(error, RelieveError):
             told, error = error, copy_of(error)  # one error may end many calls
             # No further try was possible: say why one was needed, unless that is what it fails with.
             if error.__cause__ is None and call.causes and call.causes[-1] is not told:
                 error.__cause__ = call.causes[-1]
         if not call.reply.cancelled() and call.mode is not Mode.EVENT:
-            self._tally.has_failed()
+            self._tally.have_failed(call.left())
         if not call.reply.fail(error) and not call.reply.cancelled():
             self._owner.call_failed(call, error)
 
@@ -136,8 +137,9 @@ def died(call: Call, exit: Exit, restarts: int) -> TaskDied:
 
 
 def _poison(call: Call, error: BaseException) -> PoisonCall:
+    children = "1 child" if call.deaths == 1 else f"{call.deaths} children"
     poison = PoisonCall(
-        f"call {call.id} of {call.title} has killed {call.deaths} children and is not tried again",
+        f"call {call.id} of {call.title} has killed {children} and is not tried again",
         deaths=call.deaths,
         call_id=call.id,
         method=call.method,

@@ -50,10 +50,10 @@ class Tally:
         with self._lock:
             self.retried += 1
 
-    def was_cancelled(self) -> None:
-        """A call that waited or ran was cancelled."""
+    def were_cancelled(self, count: int) -> None:
+        """So many calls that waited or ran were cancelled."""
         with self._lock:
-            self.cancelled += 1
+            self.cancelled += count
 
     def numbers(self) -> dict[str, Any]:
         """For statistics, when it is folded."""

@@ -255,7 +255,7 @@ class Traffic:
         for call in calls:
             call.carrier = self
             if call.reply.cancelled():
-                after.append(functools.partial(self.left, call))
+                self._let_go(call, after)
                 continue
             if call.turn_timer is not None:
                 call.await_turn_no_more()
@@ -270,6 +270,13 @@ class Traffic:
             self._send(bundle, after)
             self._line.attend_always()  # who waits for one of them may not be who reads
 
+    def _let_go(self, call: Call, after: Deeds) -> None:
+        """Under the lock: it was cancelled on its way here, where nobody had it."""
+        call.await_turn_no_more()
+        if call.mode is not EVENT:
+            self.tally.were_cancelled(call.left())
+        after.append(functools.partial(self.left, call))
+
     @property
     def closed(self) -> bool:
         """True when the child takes no calls for now: it asked for none, or is about to be replaced by a fresh one."""
@@ -283,7 +290,7 @@ class Traffic:
         call.carrier, mode = self, call.mode
         if call.reply.cancelled():
             self.table.finish(call.number)
-            after.append(lambda: self.left(call))
+            self._let_go(call, after)
             return
         if call.turn_timer is not None:
             call.await_turn_no_more()
@@ -318,7 +325,7 @@ class Traffic:
         try:
             with self._lock:
                 if self._drop(call, after) or self._abandon(call, after):
-                    self.tally.was_cancelled()
+                    self.tally.were_cancelled(call.left())
             self._host.do(after)
         except BaseException:  # of a signal handler
             self._break_off((), after)

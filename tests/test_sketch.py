@@ -67,7 +67,7 @@ def test_a_tally_counts_in_batches_and_all_when_asked() -> None:
     assert (tally.latency.longest, tally.queue_time.longest) == (2.0, 0.5)
     tally.has_failed()
     tally.is_retried()
-    tally.was_cancelled()
+    tally.were_cancelled(1)
     copy = Tally()
     copy.merge(tally)
     copy.merge(tally)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import json
 import os
 import queue
 import signal
 import socket
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from relieve_py import (
     CallTimeout,
     CloudWorker,
     EncodeError,
+    NotRunning,
     OutputLine,
     RemoteError,
     RetriesExhausted,
@@ -292,3 +295,28 @@ def test_a_program_that_is_killed_leaves_its_page(program: Callable[..., Any]) -
         assert parent.stdout.readline() == "up\n"
         parent.kill()
     assert (set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()) <= before
+
+
+@pytest.mark.parametrize("how", ["a task is stopped", "a worker is stopped", "no task is left"])
+def test_a_call_that_ends_before_its_turn_is_not_kept_for_its_queue_timeout(how: str, gate: Callable[[], Any]) -> None:
+    door = gate()
+    with CallableTask(KITCHEN) as task, CloudWorker(CallableTask(KITCHEN)) as worker:
+        remote: Any = task if how == "a task is stopped" else worker
+        waiting = remote.wait_for("waiting")
+        running = remote.get("wait_for_file", door.path)
+        waiting.result(T)
+        queued = remote.options(queue_timeout=1000).get("echo", "x" * 100_000)
+        call = weakref.ref(queued._call)
+        if how == "no task is left":
+            next(iter(worker)).kill().result(T)
+            assert isinstance(queued.exception(T), NotRunning)
+        else:
+            stopped = remote.stop()
+            assert isinstance(queued.exception(T), NotRunning)
+            door.open()
+            stopped.result(T)
+        running.exception(T)
+    del queued, running
+    for _ in range(3):
+        gc.collect()
+    assert call() is None

@@ -14,7 +14,9 @@ import attrs
 import pytest
 from support import KITCHEN, T, script
 
-from relieve_py import CallableTask, CloudWorker, Reply, ScriptTask, Worker, WorkerFull
+from relieve_py import CallableTask, CloudWorker, Reply, ScriptTask, Stopped, Worker, WorkerFull
+from relieve_py.calls import CallOptions
+from relieve_py.chunks import Chunk
 from relieve_py.supervisor import shared
 
 
@@ -133,6 +135,38 @@ def test_a_pool_that_shrinks_and_grows_counts_on() -> None:
         stats = worker.stats()
     assert (stats.submitted, stats.done, stats.latency.count) == (40, 40, 40)
     assert (stats.size, stats.largest) == (2, 3)
+
+
+@pytest.mark.feature(114)
+def test_each_item_of_a_map_is_a_call_also_where_items_travel_together() -> None:
+    with CloudWorker(CallableTask(KITCHEN), size=2) as worker:
+        assert list(worker.map("echo", range(500))) == list(range(500))
+        whole = worker.stats()
+        with worker.map("echo", range(100_000)) as left_early:
+            assert next(left_early) == 0
+        worker.drain().result(T)
+        stats = worker.stats()
+    assert (whole.submitted, whole.done) == (500, 500)
+    assert 500 < stats.submitted < 100_500
+    assert stats.submitted == stats.done + stats.failed + stats.cancelled
+
+
+@pytest.mark.feature(114)
+@pytest.mark.parametrize("how", ["cancelled", "stopped"])
+def test_items_that_wait_together_are_counted_one_by_one(how: str) -> None:
+    with CloudWorker(CallableTask(KITCHEN)) as worker:
+        assert list(worker.map("echo", range(500))) == list(range(500))
+        worker.pause()
+        chunk = Chunk("echo", CallOptions(), list(range(25)))
+        reply = worker._submit(chunk, (), {})
+        assert isinstance(reply, Reply)
+        if how == "cancelled":
+            assert reply.cancel()
+        else:
+            worker.stop().result(T)
+            assert isinstance(reply.exception(T), Stopped)
+        stats = worker.stats()
+    assert (stats.submitted, stats.done, stats.cancelled + stats.failed) == (525, 500, 25)
 
 
 @pytest.mark.feature(116)
