@@ -130,8 +130,13 @@ class Dispatcher:
         call.await_turn_no_more()
         if call.causes and error.__cause__ is None:
             error.__cause__ = call.causes[-1]  # why another try was needed
-        if call.reply.fail(error) and call.mode is not EVENT:
+        failed = call.reply.fail(error)
+        if call.mode is EVENT:
+            return
+        if failed:
             self.tally.have_failed(call.left())
+        elif call.reply.cancelled():  # on its way here, where nobody had it
+            self.tally.were_cancelled(call.left())
 
     def _refuse(self, stopping: bool, flushing: bool) -> None:
         """Under the lock: take no new calls, for these reasons; neither: take them."""

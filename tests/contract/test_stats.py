@@ -169,6 +169,40 @@ def test_items_that_wait_together_are_counted_one_by_one(how: str) -> None:
     assert (stats.submitted, stats.done, stats.cancelled + stats.failed) == (525, 500, 25)
 
 
+class Cancels:
+    """A strategy in whose hands calls are cancelled, and that then chooses a task or raises."""
+
+    def __init__(self, fails: bool) -> None:
+        self._fails = fails
+
+    def push(self, task: Any) -> None: ...
+
+    def remove(self, task: Any) -> None: ...
+
+    def start(self, task: Any, call: Any) -> None: ...
+
+    def end(self, task: Any, call: Any) -> None: ...
+
+    def next(self, tasks: Any, call: Any) -> Any:
+        if call.method == "nap":
+            call.reply.cancel()
+        if self._fails and call.method == "nap":
+            raise LookupError("no task will do")
+        return tasks[0]
+
+
+@pytest.mark.feature(114)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_call_that_is_cancelled_on_its_way_to_a_task_counts_as_cancelled(fails: bool) -> None:
+    with CloudWorker(CallableTask(KITCHEN), strategy=Cancels(fails)) as worker:
+        replies = [worker.get("nap", 0), worker.get("echo", 1)]
+        settled(*replies)
+        worker.drain().result(T)
+        stats = worker.stats()
+    assert replies[0].cancelled()
+    assert (stats.submitted, stats.done, stats.cancelled, stats.failed) == (2, 1, 1, 0)
+
+
 @pytest.mark.feature(116)
 def test_cpu_percent_is_of_the_time_since_the_last_look() -> None:
     with CallableTask(script("burn.py")) as task:
