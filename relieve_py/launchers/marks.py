@@ -8,6 +8,7 @@ survive what daemons do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import sys
@@ -45,6 +46,10 @@ def whose_mark(pid: int, server: int) -> int | None:
 
 
 def bearers(server: int) -> dict[int, int]:
-    """Each process that bears the mark of a child of that server, children too, with the number of that child."""
-    found = [int(name) for name in os.listdir("/proc") if name.isdigit()] if sys.platform == "linux" else []
+    """Each process that bears the mark of a child of that server, children too, with the number of that child. None
+    where that cannot be seen: without /proc, or descriptors."""
+    found: list[int] = []
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            found += [int(name) for name in os.listdir("/proc") if name.isdigit()]
     return {pid: child for pid in found if (child := whose_mark(pid, server))}
