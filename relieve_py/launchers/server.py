@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, NoReturn
 from relieve_py import standard
 from relieve_py.channel import Channel, pair, take_descriptors
 from relieve_py.child import runtime
-from relieve_py.child.process import forget_parents_state
+from relieve_py.child.process import forget_parents_state, mask_signals
 from relieve_py.child.rehearsal import part_of_the_parent, rehearse
 from relieve_py.child.streams import reopen_streams
 from relieve_py.launchers.blanks import Blanks
@@ -305,6 +305,9 @@ def serve(sock: socket.socket) -> None:
 def _prepare() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
+    mask_signals(
+        set()
+    )  # whatever the parent blocks: no end of a child would be heard of, and no child would heed SIGTERM
     become_subreaper()
 
 
