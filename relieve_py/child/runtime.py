@@ -132,6 +132,8 @@ class Child:
             self._caller = self._concurrent = ConcurrentCaller(self)
             self._outbox.uninterrupted = self._concurrent.uninterrupted
             self.inbox.take = self._concurrent.begin
+            if self.inbox.stopping:  # which was told the other one, maybe
+                self._concurrent.stop_soon()
         objects = read_objects(frame)
         self.serializer = objects.serializer
         self.argv = list(objects.args)

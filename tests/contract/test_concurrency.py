@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -10,6 +12,8 @@ import pytest
 from support import T, heard, script
 
 from relieve_py import CallableTask, CallCancelled, CallTimeout, CloudWorker, TaskDied
+from relieve_py.child.concurrent import ConcurrentCaller
+from relieve_py.child.runtime import Child
 
 MANY = script("many.py")
 
@@ -191,6 +195,28 @@ def test_a_call_that_comes_to_a_child_that_leaves_goes_to_the_next(launcher: str
         assert late.result(T) == late.id
         assert last.exception(T) is not None
         assert task.restarts == 1
+
+
+def test_a_stop_that_comes_in_the_first_moments_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the child is one that runs many calls at once. It is a copy of this process, and has what is patched here."""
+    prepare = ConcurrentCaller.__init__
+
+    def prepare_late(caller: ConcurrentCaller, child: Child) -> None:
+        pause = threading.Event()
+        while not child.inbox.stopping:
+            pause.wait(0.01)
+        pause.wait(0.05)  # until that was told
+        prepare(caller, child)
+
+    monkeypatch.setattr(ConcurrentCaller, "__init__", prepare_late)
+    task = CallableTask(MANY, concurrency=2, launcher="fork")
+    launched = task.wait_for("start")
+    task.start().mark_seen()
+    launched.result(T)
+    try:
+        assert task.stop(math.inf).result(T).code == 0
+    finally:
+        task.kill().result(T)
 
 
 def test_events_that_came_before_a_call_are_handled_before_it(many: CallableTask) -> None:
