@@ -197,12 +197,16 @@ def test_a_call_that_comes_to_a_child_that_leaves_goes_to_the_next(launcher: str
         assert task.restarts == 1
 
 
-def test_a_stop_that_comes_in_the_first_moments_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before the child is one that runs many calls at once. It is a copy of this process, and has what is patched here."""
-    prepare = ConcurrentCaller.__init__
+def test_a_stop_that_comes_in_the_first_moments_is_heard(
+    gate: Callable[[], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the child is one that runs many calls at once. It is a copy of this process, with what is patched here."""
+    prepare, place = ConcurrentCaller.__init__, gate()
 
     def prepare_late(caller: ConcurrentCaller, child: Child) -> None:
         pause = threading.Event()
+        with open(place.path) as file:
+            file.readline()
         while not child.inbox.stopping:
             pause.wait(0.01)
         pause.wait(0.05)  # until that was told
@@ -210,9 +214,8 @@ def test_a_stop_that_comes_in_the_first_moments_is_heard(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(ConcurrentCaller, "__init__", prepare_late)
     task = CallableTask(MANY, concurrency=2, launcher="fork")
-    launched = task.wait_for("start")
     task.start().mark_seen()
-    launched.result(T)
+    place.open("the child is there")
     try:
         assert task.stop(math.inf).result(T).code == 0
     finally:
