@@ -32,6 +32,7 @@ from relieve_py import (
     StartError,
     TaskDied,
     overtime,
+    slot,
 )
 from relieve_py.birth import Birth
 from relieve_py.blackbox import DUMP_SIGNAL
@@ -298,7 +299,14 @@ def test_the_stacks_of_a_child_that_hangs_can_be_asked_for(task: CallableTask, h
     assert error.signal == "SIGKILL"
 
 
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A child that has not begun to tell, as on a machine that is busy, is given long."""
+    monkeypatch.setattr(slot, "STACKS_LONGER", T / 2)
+
+
 @needs_dumps
+@pytest.mark.usefixtures("patient")
 def test_a_child_that_is_ended_because_it_does_not_react_is_asked(task: CallableTask) -> None:
     exits = heard(task, "exit")
     too_late(task, "loop_in_c")
@@ -308,6 +316,7 @@ def test_a_child_that_is_ended_because_it_does_not_react_is_asked(task: Callable
 
 
 @needs_dumps
+@pytest.mark.usefixtures("patient")
 def test_a_call_whose_task_is_stopped_over_it_tells_where_it_was(task: CallableTask) -> None:
     hanging = task.wait_for("hanging")
     reply = task.get("loop_in_c")
