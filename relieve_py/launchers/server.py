@@ -305,9 +305,8 @@ def serve(sock: socket.socket) -> None:
 def _prepare() -> None:
     for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(signum, signal.SIG_IGN)
-    mask_signals(
-        set()
-    )  # whatever the parent blocks: no end of a child would be heard of, and no child would heed SIGTERM
+    # Whatever the parent blocks: no end of a child would be heard of, and no child would heed SIGTERM.
+    mask_signals(set())
     become_subreaper()
 
 
